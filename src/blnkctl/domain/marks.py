@@ -1,0 +1,101 @@
+"""The mark: the sub-second part of `expires_at`, by which a key is found again in the server's list.
+
+PostgreSQL keeps it exactly (`timestamptz` has microseconds). A create's mark is random; a successor's is computed
+from the old key's id, so that any machine can see from the list alone which key succeeds which.
+"""
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from blnkctl.domain.keys import ApiKey
+
+ATTEMPTS = 4
+_SPAN = 999_999
+
+
+def successor_mark(old_id: str, attempt: int) -> int:
+    """Return the mark, in microseconds, of the successor of `old_id` at an attempt from 0 to 3."""
+    digest = hashlib.sha256(f"{old_id}:{attempt}".encode()).digest()
+    return 1 + int.from_bytes(digest[:8], "big") % _SPAN
+
+
+def successor_marks(old_id: str) -> frozenset[int]:
+    """Return every mark that a successor of `old_id` can carry."""
+    return frozenset(successor_mark(old_id, attempt) for attempt in range(ATTEMPTS))
+
+
+def create_mark(rows: Collection[ApiKey], randomness: random.Random) -> int:
+    """Return a random mark that no listed row of this owner and name carries or could pass on.
+
+    So a row that matches later was not there before, and is nobody's successor.
+    """
+    taken = {row.expires_at.microsecond for row in rows}
+    for row in rows:
+        taken |= successor_marks(row.id)
+    while (mark := randomness.randint(1, _SPAN)) in taken:
+        pass
+    return mark
+
+
+def with_mark(expires_at: datetime, mark: int) -> datetime:
+    """Return the expiry, cut to its second, carrying the mark."""
+    return expires_at.replace(microsecond=mark)
+
+
+def find_successors(rows: Iterable[ApiKey], now: datetime) -> dict[str, str]:
+    """Map each superseded key's id to the id of the live key at the end of its chain.
+
+    `rows` are all rows of one owner. The chain is followed through rows of any status; a row that fits two old
+    keys succeeds neither; of several live successors the earliest, then the smallest id, counts.
+    """
+    by_name: dict[str, list[ApiKey]] = defaultdict(list)
+    for row in rows:
+        by_name[row.name].append(row)
+    found: dict[str, str] = {}
+    for namesakes in by_name.values():
+        if len(namesakes) > 1:
+            found |= _successors_among(namesakes, now)
+    return found
+
+
+def _successors_among(rows: Sequence[ApiKey], now: datetime) -> dict[str, str]:
+    children = _children(rows)
+    live = {row.id: row for row in rows if not row.is_revoked and not row.is_expired(now)}
+    found = {}
+    for row in rows:
+        candidates = [live[id_] for id_ in _descendants(row.id, children) if id_ in live]
+        if candidates:
+            found[row.id] = min(candidates, key=lambda heir: (heir.created_at, heir.id)).id
+    return found
+
+
+def _children(rows: Sequence[ApiKey]) -> dict[str, list[str]]:
+    """Map each id to its direct successors."""
+    parents: dict[int, list[ApiKey]] = defaultdict(list)
+    for row in rows:
+        for mark in successor_marks(row.id):
+            parents[mark].append(row)
+    children: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        fits = [old for old in parents.get(row.expires_at.microsecond, ()) if _precedes(old, row)]
+        if len(fits) == 1:
+            children[fits[0].id].append(row.id)
+    return children
+
+
+def _precedes(old: ApiKey, new: ApiKey) -> bool:
+    return old.id != new.id and old.created_at <= new.created_at
+
+
+def _descendants(id_: str, children: dict[str, list[str]]) -> list[str]:
+    seen: list[str] = []
+    waiting = list(children.get(id_, ()))
+    while waiting:
+        child = waiting.pop()
+        if child not in seen:
+            seen.append(child)
+            waiting.extend(children.get(child, ()))
+    return seen

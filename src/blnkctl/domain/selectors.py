@@ -1,0 +1,76 @@
+"""How a command names keys: one KEY word, or selectors that combine with *and*."""
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
+
+_BARE_PREFIX = re.compile(r"[0-9a-f]{6,}[0-9a-f-]*", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class IdPrefix:
+    """An id or a unique prefix of one."""
+
+    prefix: str
+
+    def fits(self, id_: str) -> bool:
+        """Tell whether an id begins like this."""
+        return id_.startswith(self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class FullName:
+    """`OWNER/NAME`, compared as a whole string: owners and names may hold `/`."""
+
+    text: str
+
+    def fits(self, owner: str, name: str) -> bool:
+        """Tell whether this pair is the one meant."""
+        return f"{owner}/{name}" == self.text
+
+    def possible_owners(self) -> list[str]:
+        """Return every owner that the text can begin with."""
+        parts = self.text.split("/")
+        return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+KeyWord = IdPrefix | FullName
+
+
+def parse_key_word(text: str) -> KeyWord:
+    """Read a KEY: `api_key_…` or six or more hexadecimal digits begin an id, anything else is `OWNER/NAME`."""
+    if text.startswith(ID_PREFIX):
+        return IdPrefix(text)
+    if _BARE_PREFIX.fullmatch(text):
+        return IdPrefix(ID_PREFIX + text.lower())
+    return FullName(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Selectors of a command. `owners` None means: every owner known here."""
+
+    owners: tuple[str, ...] | None = None
+    statuses: frozenset[KeyStatus] = frozenset()
+    name_glob: str | None = None
+
+    def fits(self, key: ApiKey, status: KeyStatus) -> bool:
+        """Tell whether a key of a selected owner is selected."""
+        if self.statuses and status not in self.statuses:
+            return False
+        return self.name_glob is None or fnmatchcase(key.name, self.name_glob)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many owners were asked, and which could not be listed."""
+
+    owners: int
+    failed: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every owner was listed."""
+        return not self.failed
