@@ -1,0 +1,1 @@
+"""The ports' implementations. None imports a use-case or another adapter."""

@@ -137,3 +137,13 @@ class Busy(Incomplete):
             f"Another blnkctl is at work on {what}; nothing was sent.",
             hint="Wait for it to end, then run this again.",
         )
+
+
+class UnusableAnswer(OutcomeUnknown):
+    """A create was answered by a 201 that is not the key that was asked for. `key_id` is what it named, if anything."""
+
+    code = "unusable_answer"
+
+    def __init__(self, what: str, key_id: str | None) -> None:
+        super().__init__(f"The server answered the create with a 201 {what}.", target=key_id)
+        self.key_id = key_id

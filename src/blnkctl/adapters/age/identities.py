@@ -1,0 +1,221 @@
+"""Where the identity that opens an age store is: a file named by the environment, the store itself bare or wrapped,
+or an unlocked copy in the runtime directory. Or not here at all: then the store can only be written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+
+from blnkctl.adapters.age import crypto
+from blnkctl.adapters.age.crypto import CannotOpen, Identity
+from blnkctl.adapters.age.layout import Layout, store_failed
+from blnkctl.domain.errors import StoreUnavailable
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.times import format_timestamp, parse_timestamp
+from blnkctl.system.files import ensure_private_directory, read_private, remove_durably, write_atomically
+from blnkctl.system.mounts import MEMORY_FILE_SYSTEMS, file_system_of
+
+_UNTIL = "# until "
+
+
+class IdentityState(Enum):
+    """What this machine can do with the store."""
+
+    BARE = "bare"
+    GIVEN = "given by BLNKCTL_AGE_IDENTITY_FILE"
+    UNLOCKED = "unlocked"
+    LOCKED = "locked"
+    ABSENT = "not here"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySources:
+    """Where to look. `ask_passphrase` returns None where nobody can be asked."""
+
+    layout: Layout
+    given_file: Path | None
+    runtime_directory: Path | None
+    ask_passphrase: Callable[[], Secret | None]
+    now: Callable[[], datetime]
+
+
+class Identities:
+    """Finds identities, asking for the passphrase only when nothing else opens a file, and at most once."""
+
+    def __init__(self, sources: IdentitySources) -> None:
+        self._sources = sources
+        self._opened: list[Identity] | None = None
+        self._unwrapped: list[Identity] | None = None
+
+    def open(self, content: bytes, what: str, store_id: str) -> bytes:
+        """Decrypt a sealed file.
+
+        Raises:
+            StoreUnavailable: `identity_not_here`, `secret_store_locked`, or damaged.
+        """
+        ready = self._ready(store_id)
+        try:
+            return crypto.open_sealed(content, ready)
+        except CannotOpen as problem:
+            wrapped = self._wrapped_files()
+            if not wrapped:
+                raise (_cannot_open(what, problem) if ready else identity_not_here(what)) from None
+        try:
+            return crypto.open_sealed(content, self._unwrap(wrapped))
+        except CannotOpen as problem:
+            raise _cannot_open(what, problem) from None
+
+    def state(self, store_id: str) -> IdentityState:
+        """Tell what this machine can do, without asking anybody."""
+        if self._sources.given_file is not None:
+            return IdentityState.GIVEN
+        if self._bare_files():
+            return IdentityState.BARE
+        if self._unwrapped is not None or self._read_unlocked(store_id) is not None:
+            return IdentityState.UNLOCKED
+        return IdentityState.LOCKED if self._wrapped_files() else IdentityState.ABSENT
+
+    def is_here(self) -> bool:
+        """Tell whether this machine holds an identity, locked or not."""
+        return self._sources.given_file is not None or bool(self._bare_files() or self._wrapped_files())
+
+    def unlock(self, store_id: str, duration: timedelta) -> datetime:
+        """Keep the identity, in clear, in the runtime directory, which must be in memory. Return until when.
+
+        Raises:
+            StoreUnavailable: no wrapped identity, no passphrase, or no such directory.
+        """
+        path = self._unlocked_path(store_id)
+        until = self._sources.now() + duration
+        wrapped = self._wrapped_files()
+        if not wrapped:
+            raise StoreUnavailable(
+                "There is nothing to unlock: this store's identity is not wrapped by a passphrase here.",
+                code="nothing_to_unlock",
+            )
+        content = f"{_UNTIL}{format_timestamp(until)}\n".encode() + b"".join(self._unwrap_contents(wrapped))
+        try:
+            ensure_private_directory(path.parent)
+            write_atomically(path, content)
+        except OSError as error:
+            raise store_failed("keep the unlocked identity", error) from None
+        return until
+
+    def lock(self, store_id: str) -> bool:
+        """Delete the unlocked copy; tell whether there was one."""
+        self._opened = self._unwrapped = None
+        if self._sources.runtime_directory is None:
+            return False
+        try:
+            return remove_durably(self._runtime_file(store_id))
+        except OSError as error:
+            raise store_failed("delete the unlocked identity", error) from None
+
+    def _ready(self, store_id: str) -> list[Identity]:
+        """Return what can be had without asking; read once."""
+        if self._opened is None:
+            files = [] if self._sources.given_file is None else [self._sources.given_file]
+            contents = [self._read(path) for path in files + self._bare_files()]
+            unlocked = self._read_unlocked(store_id)
+            contents += [] if unlocked is None else [unlocked]
+            self._opened = [identity for content in contents for identity in self._parse(content)]
+        return self._opened + (self._unwrapped or [])
+
+    def _parse(self, content: bytes) -> list[Identity]:
+        try:
+            if content.startswith((b"age-encryption.org/", crypto.ARMOR_BEGIN)):
+                content = crypto.unwrap(content, self._passphrase())
+            return crypto.parse_identities(content)
+        except CannotOpen as problem:
+            raise _cannot_open("the identity", problem) from None
+
+    def _unwrap(self, wrapped: list[Path]) -> list[Identity]:
+        if self._unwrapped is None:
+            contents = self._unwrap_contents(wrapped)
+            self._unwrapped = [identity for content in contents for identity in crypto.parse_identities(content)]
+        return self._unwrapped
+
+    def _unwrap_contents(self, wrapped: list[Path]) -> list[bytes]:
+        passphrase = self._passphrase()
+        try:
+            return [crypto.unwrap(self._read(path), passphrase) for path in wrapped]
+        except CannotOpen as problem:
+            raise _cannot_open("the identity", problem, code="wrong_passphrase") from None
+
+    def _passphrase(self) -> Secret:
+        passphrase = self._sources.ask_passphrase()
+        if passphrase is None:
+            raise StoreUnavailable(
+                "The age store is locked, and nobody is here to give its passphrase; nothing was sent.",
+                code="secret_store_locked",
+                hint="Run `blnkctl store unlock` in a terminal, or set BLNKCTL_STORE_PASSPHRASE.",
+            )
+        return passphrase
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return read_private(path)
+        except FileNotFoundError:
+            raise identity_not_here(str(path)) from None
+        except OSError as error:
+            raise store_failed(f"read the identity {path}", error) from None
+
+    def _bare_files(self) -> list[Path]:
+        return sorted(self._sources.layout.identities.glob("*.txt"))
+
+    def _wrapped_files(self) -> list[Path]:
+        return sorted(self._sources.layout.identities.glob("*.age"))
+
+    def _runtime_file(self, store_id: str) -> Path:
+        directory = self._sources.runtime_directory or Path()
+        return directory / "blnkctl" / f"{store_id}.identity"
+
+    def _unlocked_path(self, store_id: str) -> Path:
+        directory = self._sources.runtime_directory
+        if directory is None or file_system_of(directory) not in MEMORY_FILE_SYSTEMS:
+            raise StoreUnavailable(
+                "There is no runtime directory in memory (XDG_RUNTIME_DIR on tmpfs); nothing was unlocked.",
+                code="no_runtime_directory",
+                hint="Set BLNKCTL_STORE_PASSPHRASE for the one command instead, or give the passphrase when asked.",
+            )
+        return self._runtime_file(store_id)
+
+    def _read_unlocked(self, store_id: str) -> bytes | None:
+        """Return the unlocked copy unless its time is over; then delete it."""
+        if self._sources.runtime_directory is None:
+            return None
+        path = self._runtime_file(store_id)
+        try:
+            content = read_private(path)
+        except OSError:
+            return None
+        first = content.split(b"\n", 1)[0].decode("ascii", "replace")
+        if self._sources.now() < _until(first):
+            return content
+        self.lock(store_id)
+        return None
+
+
+def _until(line: str) -> datetime:
+    moment = None
+    if line.startswith(_UNTIL):
+        moment = parse_timestamp(line.removeprefix(_UNTIL))
+    if moment is None:
+        raise StoreUnavailable("The unlocked identity is damaged.", code="store_damaged", hint="blnkctl store lock")
+    return moment
+
+
+def identity_not_here(what: str) -> StoreUnavailable:
+    """Return the error for reading where the store can only be written."""
+    return StoreUnavailable(
+        f"The identity that opens {what} is not on this machine; nothing was sent.",
+        code="identity_not_here",
+        hint="Run this where the identity is, or name it with BLNKCTL_AGE_IDENTITY_FILE.",
+    )
+
+
+def _cannot_open(what: str, problem: CannotOpen, code: str = "store_unreadable") -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{what[:1].upper()}{what[1:]} could not be opened: {problem}.", code=code, hint="blnkctl store status"
+    )

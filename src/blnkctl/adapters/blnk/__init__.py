@@ -1,0 +1,1 @@
+"""Blnk's HTTP API as a `KeyServer`."""

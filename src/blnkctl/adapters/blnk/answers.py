@@ -1,0 +1,212 @@
+"""Blnk's JSON, read with plain code: on the hot path a validation library would double a short command's time.
+
+The `key` field of a listed row is secret material: it is classified here and goes no further.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, StorageScheme, classify_stored_form, is_key_id
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.times import FAR_FUTURE, parse_timestamp
+
+LONGEST_RECORD = 1 << 20
+_DECODER = json.JSONDecoder()
+_SPACE = " \t\n\r"
+
+
+class NotBlnks(ValueError):
+    """An answer of another shape than Blnk's. The text says how, without quoting it."""
+
+
+def read_key_list(chunks: Iterable[bytes]) -> Iterator[ApiKey]:
+    """Yield the rows of a list answer as its bytes arrive; `null` is an empty list.
+
+    Raises:
+        NotBlnks: the document is cut, is not JSON, or is no list of keys; rows before that were yielded.
+    """
+    stream = _Characters(chunks)
+    first = stream.peek()
+    if first == "n":
+        stream.expect("null")
+    elif first == "[":
+        yield from _read_rows(stream)
+    else:
+        raise NotBlnks("is not a list of keys")
+    if stream.peek():
+        raise NotBlnks("goes on after its end")
+
+
+def _read_rows(stream: "_Characters") -> Iterator[ApiKey]:
+    stream.expect("[")
+    if stream.peek() == "]":
+        stream.expect("]")
+        return
+    while True:
+        yield read_listed_key(stream.take_value())
+        if stream.peek() == "]":
+            stream.expect("]")
+            return
+        stream.expect(",")
+
+
+class _Characters:
+    """The text of a stream of UTF-8, held only as far as one record needs."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+        self._at = 0
+
+    def peek(self) -> str:
+        """Return the next character that is no space, or nothing at the end."""
+        while True:
+            while self._at < len(self._text):
+                if self._text[self._at] not in _SPACE:
+                    return self._text[self._at]
+                self._at += 1
+            if not self._fill():
+                return ""
+
+    def expect(self, word: str) -> None:
+        """Step over a word that must come next."""
+        self.peek()
+        while len(self._text) - self._at < len(word) and self._fill():
+            pass
+        if not self._text.startswith(word, self._at):
+            raise NotBlnks("is cut short" if len(self._text) - self._at < len(word) else "is not JSON")
+        self._at += len(word)
+
+    def take_value(self) -> object:
+        """Return the next JSON value whole."""
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except RecursionError:
+                raise NotBlnks("is not JSON as Blnk writes it") from None
+            except ValueError:
+                self._fill_or_give_up()
+                continue
+            self._at = end
+            return value
+
+    def _fill_or_give_up(self) -> None:
+        if len(self._text) - self._at > LONGEST_RECORD:
+            raise NotBlnks("holds a record of more than 1 MiB")
+        if not self._fill():
+            raise NotBlnks("is cut short")
+
+    def _fill(self) -> bool:
+        for chunk in self._chunks:
+            try:
+                text = self._decoder.decode(chunk)
+            except UnicodeDecodeError:
+                raise NotBlnks("is not UTF-8") from None
+            if text:
+                self._text = self._text[self._at :] + text
+                self._at = 0
+                return True
+        return False
+
+
+def read_listed_key(record: object) -> ApiKey:
+    """Read one row of a list.
+
+    Raises:
+        NotBlnks: a field is missing or of another type.
+    """
+    fields = _as_object(record)
+    stored = fields.get("key")
+    scheme = classify_stored_form(stored) if isinstance(stored, str) else StorageScheme.UNKNOWN
+    return _read_key(fields, scheme)
+
+
+def read_created_key(document: object) -> IssuedKey:
+    """Read the answer to a create: the row and its plain text.
+
+    Raises:
+        NotBlnks: it is no key.
+    """
+    fields = _as_object(document)
+    plain = _text(fields, "key")
+    if not plain or not plain.isascii() or not plain.isprintable() or plain != plain.strip():
+        raise NotBlnks("without a usable key")
+    return IssuedKey(_read_key(fields, StorageScheme.UNKNOWN), Secret(plain))
+
+
+def named_id(document: object) -> str | None:
+    """Return the id that a create's answer names, however odd the rest is."""
+    id_ = document.get("api_key_id") if isinstance(document, dict) else None
+    return id_ if isinstance(id_, str) and is_key_id(id_) else None
+
+
+def _as_object(record: object) -> dict[str, object]:
+    if not isinstance(record, dict):
+        raise NotBlnks("holds something that is no key")
+    return record
+
+
+def _read_key(fields: dict[str, object], scheme: StorageScheme) -> ApiKey:
+    id_ = _text(fields, "api_key_id")
+    if not is_key_id(id_):
+        raise NotBlnks("holds a key whose id is not one of Blnk's")
+    revoked_at = _moment(fields, "revoked_at") if fields.get("revoked_at") is not None else None
+    return ApiKey(
+        id=id_,
+        name=_text(fields, "name"),
+        owner=_text(fields, "owner_id"),
+        scopes=_scopes(fields),
+        expires_at=_moment(fields, "expires_at") or _BEGINNING,
+        created_at=_moment(fields, "created_at") or _BEGINNING,
+        last_used_at=_moment(fields, "last_used_at"),
+        is_revoked=_flag(fields, "is_revoked"),
+        revoked_at=revoked_at,
+        scheme=scheme,
+    )
+
+
+_BEGINNING = FAR_FUTURE.replace(year=2, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _text(fields: dict[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise NotBlnks(f"holds a key whose {name} is no text")
+    return value
+
+
+def _flag(fields: dict[str, object], name: str) -> bool:
+    value = fields.get(name)
+    if not isinstance(value, bool):
+        raise NotBlnks(f"holds a key whose {name} is neither true nor false")
+    return value
+
+
+def _scopes(fields: dict[str, object]) -> tuple[str, ...]:
+    value = fields.get("scopes")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(scope, str) for scope in value):
+        raise NotBlnks("holds a key whose scopes are no list of texts")
+    return tuple(value)
+
+
+def _moment(fields: dict[str, object], name: str) -> datetime | None:
+    try:
+        return parse_timestamp(_text(fields, name))
+    except ValueError:
+        raise NotBlnks(f"holds a key whose {name} is no time") from None
+
+
+def difference(asked: KeySpec, got: ApiKey) -> str | None:
+    """Tell in what a created key differs from what was asked for, or None. Create echoes what was asked."""
+    if got.is_revoked:
+        return "for a key that is revoked"
+    for field in ("name", "owner", "scopes", "expires_at"):
+        if getattr(asked, field) != getattr(got, field):
+            return f"for a key with another {field.replace('_', ' ')} than asked for"
+    return None

@@ -1,0 +1,256 @@
+"""Requests to one server over httpx: sending, pacing, reading with limits, and what a missing answer means.
+
+Knows no API: what an answer says is `server`'s business.
+"""
+
+import json
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from blnkctl import __version__
+from blnkctl.domain.errors import BlnkctlError, NotConfigured, ServerTrouble, Unreachable
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
+from blnkctl.ports import Clock
+
+LONGEST_ANSWER = 1 << 20
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 5.0
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach a server. `timeout` is seconds for one request; `trace` is told of each, never of a key."""
+
+    url: ServerUrl
+    timeout: float
+    ca_file: Path | None = None
+    trace: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `path` may carry a query; `body` is JSON text."""
+
+    method: str
+    path: str
+    key: Secret | None = None
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, read whole."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def error(self) -> str | None:
+        """Blnk's own words for what is wrong (`{"error": …}`), None where there are none."""
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        text = document.get("error") if isinstance(document, dict) else None
+        return text if isinstance(text, str) else None
+
+
+class Transport:
+    """Sends requests to one server and nowhere else: redirects are never followed, http never goes by a proxy."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._client: httpx.Client | None = None
+        _silence_header_logs()
+
+    def close(self) -> None:
+        """Close the connections; the next request opens a new one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def ask(self, request: Request) -> Answer:
+        """Send a request and read its answer, of at most 1 MiB, within the time limit.
+
+        Raises:
+            Unreachable: nothing was sent.
+            ServerTrouble: it may have been sent; no whole answer came.
+        """
+        with self.stream(request) as response:
+            return self.read(response)
+
+    @contextmanager
+    def stream(self, request: Request) -> Iterator[httpx.Response]:
+        """Send a request, and again while the limiter says 429 (then nothing was done); the body is yet to come."""
+        give_up_at = self._clock.monotonic() + self._connection.timeout
+        pause = _FIRST_PAUSE
+        while True:
+            with self._sent(request) as response:
+                if response.status_code != 429:
+                    yield response
+                    return
+                wait = min(_limiter_pause(response) or pause, _LONGEST_PAUSE)
+            pause *= 2
+            if self._clock.monotonic() + wait > give_up_at:
+                raise self._rate_limited()
+            self._clock.sleep(wait)
+
+    def read(self, response: httpx.Response) -> Answer:
+        """Read the body of an answer that must be short."""
+        deadline = time.monotonic() + self._connection.timeout
+        body = bytearray()
+        for chunk in self.chunks(response):
+            body += chunk
+            if len(body) > LONGEST_ANSWER:
+                raise self.not_blnks("an answer of more than 1 MiB")
+            if time.monotonic() > deadline:
+                raise self._late()
+        return Answer(response.status_code, response.headers, bytes(body))
+
+    def chunks(self, response: httpx.Response) -> Iterator[bytes]:
+        """Yield a body as it arrives."""
+        try:
+            yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
+
+    def not_blnks(self, what: str) -> ServerTrouble:
+        """Return the error for an answer that Blnk does not give."""
+        return ServerTrouble(
+            f"{self._connection.url} answered with {what}; that is not Blnk's answer.",
+            code="not_blnk",
+            hint="Check the URL, and whether a proxy answers in the server's place.",
+        )
+
+    @contextmanager
+    def _sent(self, request: Request) -> Iterator[httpx.Response]:
+        headers = {} if request.key is None else {"X-Blnk-Key": request.key.reveal()}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        client = self._http()
+        started = time.monotonic()
+        built = client.build_request(
+            request.method, f"{self._connection.url}{request.path}", headers=headers, content=request.body
+        )
+        try:
+            response = client.send(built, stream=True)
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
+        self._trace(request, response.status_code, time.monotonic() - started)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _http(self) -> httpx.Client:
+        if self._client is None:
+            is_https = self._connection.url.scheme == "https"
+            self._client = httpx.Client(
+                verify=_tls_context(self._connection.ca_file) if is_https else False,
+                trust_env=is_https,
+                follow_redirects=False,
+                timeout=self._connection.timeout,
+                headers={"User-Agent": f"blnkctl/{__version__}", "Accept": "application/json"},
+            )
+        return self._client
+
+    def _trace(self, request: Request, status: int, seconds: float) -> None:
+        if self._connection.trace is not None:
+            self._connection.trace(f"{request.method} {request.path} -> {status} in {seconds:.3f} s")
+
+    def _no_answer(self, error: httpx.HTTPError) -> BlnkctlError:
+        if isinstance(error, _NOTHING_SENT):
+            return _unreachable(self._connection.url, error)
+        if isinstance(error, httpx.TimeoutException):
+            return self._late()
+        return ServerTrouble(
+            f"The connection to {self._connection.url} broke before the answer was complete: {_root_cause(error)}.",
+            code="connection_lost",
+            hint="Try again.",
+        )
+
+    def _late(self) -> ServerTrouble:
+        return ServerTrouble(
+            f"{self._connection.url} did not answer within {self._connection.timeout:g} s.",
+            code="timeout",
+            hint="Try again, or give it longer with --timeout.",
+        )
+
+    def _rate_limited(self) -> ServerTrouble:
+        return ServerTrouble(
+            f"{self._connection.url} kept answering 429 (too many requests); nothing was done.",
+            code="rate_limited",
+            hint="Wait, then run this again; or be more patient with --timeout 5m.",
+        )
+
+
+def _silence_header_logs() -> None:
+    """httpcore logs raw headers at DEBUG, keys included, wherever logging happens to be switched on."""
+    for name in ("httpcore.http11", "httpcore.connection", "httpcore.proxy", "httpx"):
+        logging.getLogger(name).disabled = True
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or "it holds no PEM certificate"
+        raise NotConfigured(f"The CA file {ca_file} cannot be used: {reason}.", code="bad_ca_file") from None
+    if ca_file is None and not _has_system_authorities(context):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def _has_system_authorities(context: ssl.SSLContext) -> bool:
+    directory = ssl.get_default_verify_paths().capath
+    return bool(context.cert_store_stats()["x509_ca"]) or (directory is not None and any(Path(directory).iterdir()))
+
+
+def _unreachable(url: ServerUrl, error: httpx.HTTPError) -> Unreachable:
+    is_tls = _is_tls(error)
+    return Unreachable(
+        f"{url} was not reached: {_root_cause(error)}. Nothing was sent.",
+        code="tls_failed" if is_tls else "unreachable",
+        hint=(
+            "If the server's certificate is from your own authority, name that with --ca-file or BLNKCTL_CA_FILE."
+            if is_tls
+            else "Check the URL, the network and the server; `blnkctl doctor` looks at each."
+        ),
+    )
+
+
+def _root_cause(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    text = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
+    return escape_unsafe(str(text)).rstrip(".")[:200] or type(error).__name__
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _limiter_pause(response: httpx.Response) -> float | None:
+    try:
+        reset = float(response.headers.get("ratelimit-reset", ""))
+    except ValueError:
+        return None
+    return max(reset, 0.05)

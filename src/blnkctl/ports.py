@@ -1,0 +1,273 @@
+"""What the use-cases need from the world. Adapters implement these; tests fake them."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from blnkctl.domain.generations import Generation
+from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
+from blnkctl.domain.operations import KnownKey, Operation
+from blnkctl.domain.recovery import EscrowState
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
+
+ADMIN = "admin"
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProfile:
+    """What harmless requests told about a server. `rate_limit` is requests per second, None where not announced."""
+
+    generation: Generation
+    is_secure: bool
+    clock_skew: timedelta | None = None
+    rate_limit: float | None = None
+
+
+class ProbeVerdict(Enum):
+    """What one probe with a key told."""
+
+    AUTHENTICATED = "authenticated"
+    UNKNOWN_KEY = "Invalid API key"
+    EXPIRED_OR_REVOKED = "API key is expired or revoked"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """The verdict, and the server's words where it is undecided."""
+
+    verdict: ProbeVerdict
+    detail: str = ""
+
+    @property
+    def is_rejection(self) -> bool:
+        """Whether this is one of Blnk's own refusals of the key."""
+        return self.verdict in (ProbeVerdict.UNKNOWN_KEY, ProbeVerdict.EXPIRED_OR_REVOKED)
+
+
+class KeyServer(Protocol):
+    """A Blnk server, asked with the admin key. Every method may raise the errors of `domain.errors`."""
+
+    url: ServerUrl
+
+    def profile(self, *, check_secure: bool = False) -> ServerProfile:
+        """Tell the generation and check the admin key; with `check_secure` also ask without a key.
+
+        Raises:
+            Refused: the admin key is wrong, or is an API key.
+            Unreachable, ServerTrouble: no such answer.
+        """
+
+    def list_keys(self, owner: str) -> Iterator[ApiKey]:
+        """Yield the owner's keys, newest first, as they arrive; a broken answer raises, possibly midway."""
+
+    def create(self, spec: KeySpec) -> IssuedKey:
+        """Ask for a key, once.
+
+        Raises:
+            OutcomeUnknown: a key may exist. An answer that is no key as asked carries what it named
+                (`UnusableAnswer`).
+            UsageError, Refused, Unreachable, ServerTrouble: none was made.
+        """
+
+    def revoke(self, key_id: str, owner: str) -> None:
+        """Revoke a key.
+
+        Raises:
+            NotFound: the server has no such key of this owner.
+            ServerTrouble: whether it is revoked must be read from the list.
+        """
+
+    def probe(self, secret: Secret, *, fresh_connection: bool = False) -> ProbeAnswer:
+        """Ask a path that exists nowhere with a key: tells whether it authenticates, leaves no trace of use.
+
+        Raises:
+            Unreachable: the server was not reached.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EntryName:
+    """The name of an entry of a secret store: a server's URL and a username (a key's id, `admin`, a canary)."""
+
+    server: ServerUrl
+    username: str
+
+
+class SecretStore(Protocol):
+    """A place that keeps secrets, and the escrow that is readable exactly when it is."""
+
+    kind: str
+
+    @property
+    def store_id(self) -> str:
+        """Which store this is, for the journal: the same through a rekey, another after a new `init`."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep whatever would change the store's keys out while a secret is on its way into it.
+
+        Raises:
+            Busy: that is under way.
+            NotConfigured: there is no store.
+        """
+
+    def check_writable(self, canary: EntryName) -> None:
+        """Take, return and drop a canary; prove that the escrow could be read from here.
+
+        Raises:
+            StoreUnavailable: it cannot keep a secret now.
+            NotConfigured: there is no store.
+        """
+
+    def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
+        """Write an entry durably, replacing one of that name; `escrow` names the operation whose escrow holds it.
+
+        Raises:
+            StoreUnavailable: whether it was stored is unknown until read back.
+        """
+
+    def confirms(self, entry: EntryName, secret: Secret) -> bool:
+        """Read an entry back and tell whether it is this secret."""
+
+    def get(self, entry: EntryName) -> Secret | None:
+        """Return the secret of an entry, or None.
+
+        Raises:
+            StoreUnavailable: locked, no identity here, damaged, or of another server.
+        """
+
+    def holds(self, entry: EntryName) -> bool:
+        """Tell whether an entry is there and, where this machine can read, whether it can be read."""
+
+    def delete(self, entry: EntryName) -> bool:
+        """Delete an entry durably; tell whether it was there."""
+
+    def entries(self, server: ServerUrl) -> Iterable[EntryName]:
+        """Return the entries of a server."""
+
+    def reserve_escrow(self, operation: str) -> None:
+        """Write and fsync the placeholder, so that a full disk is met before anything is sent."""
+
+    def write_escrow(self, operation: str, key: "EscrowedKey", server: ServerUrl) -> None:
+        """Write the secret, encrypted, over the placeholder, fsynced."""
+
+    def read_escrow(self, operation: str) -> "EscrowReading":
+        """Tell what is left of an operation's escrow; never raises for what it finds there."""
+
+    def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
+        """Make a complete escrow, which cannot be opened here, the entry."""
+
+    def drop_escrow(self, operation: str) -> None:
+        """Delete an operation's escrow, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowedKey:
+    """What the escrow holds: the id, what was asked for, and the secret."""
+
+    key_id: str
+    spec: KeySpec
+    created_at: datetime
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowReading:
+    """What was found; `key` only where it is readable, `problem` where it is not."""
+
+    state: EscrowState
+    key: EscrowedKey | None = None
+    problem: str = ""
+
+
+class Journal(Protocol):
+    """The durable state of this machine. Every method may raise StoreUnavailable."""
+
+    def begin(self, operation: Operation, *, actor: str, reason: str | None) -> None:
+        """Record that an operation begins."""
+
+    def record_sent(self, operation: Operation) -> None:
+        """Record, durably, what is about to be asked for."""
+
+    def close_operation(self, operation_id: str, outcome: str, *, key: KnownKey | None = None) -> None:
+        """Record an operation's end and, in the same transaction, the key it left."""
+
+    def open_operations(self) -> list[Operation]:
+        """Return what was begun and not ended, oldest first."""
+
+    def remember(self, keys: Iterable[KnownKey]) -> None:
+        """Insert or replace keys of the index."""
+
+    def known_keys(self, server: ServerUrl) -> list[KnownKey]:
+        """Return the index of a server, the latest stored first."""
+
+    def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
+        """Return one key of the index."""
+
+    def owners(self, server: ServerUrl) -> dict[str, str]:
+        """Return the known owners of a server, each with where it is known from (`added`, `index`)."""
+
+    def add_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
+        """Remember owners; return how many were new."""
+
+    def remove_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
+        """Forget owners that were added; return how many were known."""
+
+
+class Locks(Protocol):
+    """Locks between processes that a kill releases."""
+
+    def hold(self, names: Iterable[str], *, wait: float) -> AbstractContextManager[None]:
+        """Hold named locks.
+
+        Raises:
+            LockBusy: not had within `wait` seconds.
+        """
+
+    def is_held(self, name: str) -> bool:
+        """Tell whether a running process holds it."""
+
+
+class Deferral(Protocol):
+    """Signals that wait while a step must not be cut in two."""
+
+    def deferred(self) -> AbstractContextManager[None]:
+        """Let the first signal wait until the block ends."""
+
+
+class Approver(Protocol):
+    """Asks the person, or answers for nobody."""
+
+    def approve(self, question: str, *, consequence: str | None = None) -> None:
+        """Return if approved.
+
+        Raises:
+            Declined: refused, or nobody is there to ask.
+        """
+
+
+class Reporter(Protocol):
+    """Takes what a person should know while something runs; it never reaches standard output."""
+
+    def note(self, sentence: str) -> None:
+        """Say something worth knowing."""
+
+    def warn(self, sentence: str) -> None:
+        """Say something worth acting on."""

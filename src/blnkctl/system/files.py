@@ -1,0 +1,157 @@
+"""Durable, private files: written whole or not at all, 0600 from their first byte, never through a planted link."""
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+TEMPORARY_PREFIX = ".tmp-"
+
+
+class UnsafePath(OSError):
+    """A directory or file that somebody else could read, change or swap. The text says which and why."""
+
+
+def ensure_private_directory(path: Path) -> None:
+    """Make a directory 0700, parents included, or check that an existing one is ours and nobody else's to write.
+
+    Raises:
+        UnsafePath: it belongs to another user, or is writable by others and cannot be mended.
+        OSError: it cannot be made.
+    """
+    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise UnsafePath(f"{path} belongs to another user (uid {status.st_uid})")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        path.chmod(PRIVATE_DIRECTORY)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Replace a file: temporary file beside it, fsync, rename, fsync of the directory.
+
+    Raises:
+        OSError: nothing was changed.
+    """
+    temporary = write_temporary(path.parent, content, mode)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        discard(temporary)
+        raise
+    sync_directory(path.parent)
+
+
+def publish_once(path: Path, content: bytes) -> bool:
+    """Create a file whole unless it exists; of two at once the first wins. Tell whether this call made it.
+
+    Raises:
+        OSError: nothing was made.
+    """
+    temporary = write_temporary(path.parent, content, PRIVATE_FILE)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        discard(temporary)
+    sync_directory(path.parent)
+    return True
+
+
+def write_temporary(directory: Path, content: bytes, mode: int) -> Path:
+    """Write a new file of random name in a directory, fsynced, and return its path; nothing is left on failure."""
+    path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_fully(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        discard(path)
+        raise
+    return path
+
+
+def write_fully(descriptor: int, content: bytes) -> None:
+    """Write all of it, however many calls the kernel takes."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def overwrite_in_place(path: Path, content: bytes) -> None:
+    """Cut an existing file to the content's length, write it over in one go, fsync. For blocks reserved before.
+
+    Raises:
+        OSError: what the file holds now is unknown.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, len(content))
+        write_fully(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file that must be a regular one of ours, closed to others.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnsafePath: it is a link, belongs to another user, or is open to others.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if path.is_symlink():
+            raise UnsafePath(f"{path} is a symbolic link") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        check_is_private(os.fstat(descriptor), path)
+        return file.read()
+
+
+def check_is_private(status: os.stat_result, path: Path) -> None:
+    """Raise UnsafePath unless this is a regular file of ours that nobody else can read or write."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafePath(f"{path} is not a regular file")
+    if status.st_uid != os.geteuid():
+        raise UnsafePath(f"{path} belongs to another user (uid {status.st_uid})")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UnsafePath(f"{path} can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o})")
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and removals in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def discard(path: Path) -> None:
+    """Remove a file if it is there and can be; for leftovers whose stay does no harm."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def remove_durably(path: Path) -> bool:
+    """Remove a file and fsync its directory. Tell whether it was there.
+
+    Raises:
+        OSError: it is still there.
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    sync_directory(path.parent)
+    return True

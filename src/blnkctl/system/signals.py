@@ -1,0 +1,56 @@
+"""Interrupts that wait while a step must not be cut in two. Knows nothing of what the step is."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal asked the program to end. The exit code is 128 and the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Interrupts:
+    """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, at once or after the step in flight."""
+
+    def __init__(self, on_wait: Callable[[], None] = lambda: None) -> None:
+        self.received: int | None = None
+        self._holding = 0
+        self._on_wait = on_wait
+
+    def install(self) -> None:
+        """Take over the three signals, except those the parent ignores (nohup). Only in the main thread."""
+        for number in CAUGHT:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the first signal wait until the block ends; a second one ends it at once.
+
+        The caller finishes normally and asks `received` afterwards: what was done is still to be told.
+        """
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came while it had to wait."""
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._holding and self.received is None:
+            self.received = number
+            self._on_wait()
+            return
+        self.received = number
+        raise Interrupted(number)
