@@ -234,11 +234,12 @@ class Journal(Protocol):
 class Locks(Protocol):
     """Locks between processes that a kill releases."""
 
-    def hold(self, names: Iterable[str], *, wait: float) -> AbstractContextManager[None]:
-        """Hold named locks.
+    def hold(self, names: Iterable[str], what: str) -> AbstractContextManager[None]:
+        """Hold named locks, waiting ten seconds for each; `what` names them for a person.
 
         Raises:
-            LockBusy: not had within `wait` seconds.
+            Busy: another blnkctl holds one.
+            StoreUnavailable: locks cannot be taken here.
         """
 
     def is_held(self, name: str) -> bool:

@@ -33,9 +33,14 @@ CREATE TABLE keys (
     PRIMARY KEY (server, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX keys_by_name ON keys (server, owner, name);
-CREATE TABLE owners (server TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (server, owner)) STRICT, WITHOUT ROWID;
+CREATE TABLE owners (
+    server TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (server, owner)
+) STRICT, WITHOUT ROWID;
 """
-_OPERATION = "id, kind, server, owner, name, phase, started_at, key_id, scopes, expires_at, store, store_id, rows_before, sent_at"
+_OPERATION = (
+    "id, kind, server, owner, name, phase, started_at, key_id, scopes, expires_at, store, store_id, rows_before,"
+    " sent_at"
+)
 _KEY = (
     "server, id, owner, name, scopes, expires_at, created_at, is_revoked, revoked_at, store, store_id, fingerprint,"
     " stored_at"
@@ -75,7 +80,7 @@ class StateFile:
         with self._transaction() as database:
             database.execute(
                 f"INSERT INTO operations ({_OPERATION}, actor, reason) VALUES ({_marks(values)})",
-                values,  # noqa: S608
+                values,
             )
 
     def record_sent(self, operation: Operation) -> None:
@@ -84,7 +89,7 @@ class StateFile:
         values = _operation_row(operation)
         with self._transaction() as database:
             database.execute(
-                f"UPDATE operations SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?",  # noqa: S608
+                f"UPDATE operations SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?",
                 (*values[1:], operation.id),
             )
 
@@ -100,9 +105,7 @@ class StateFile:
 
     def open_operations(self) -> list[Operation]:
         """Return what was begun and not ended, oldest first."""
-        rows = self._read(
-            f"SELECT {_OPERATION} FROM operations WHERE phase <> 'done' ORDER BY started_at, id"  # noqa: S608
-        )
+        rows = self._read(f"SELECT {_OPERATION} FROM operations WHERE phase <> 'done' ORDER BY started_at, id")
         return [_operation(row) for row in rows]
 
     # --- keys ---------------------------------------------------------------------------------
@@ -116,14 +119,14 @@ class StateFile:
     def known_keys(self, server: ServerUrl) -> list[KnownKey]:
         """Return the index of a server, the latest stored first."""
         rows = self._read(
-            f"SELECT {_KEY} FROM keys WHERE server = ? ORDER BY stored_at DESC, created_at DESC, id",  # noqa: S608
+            f"SELECT {_KEY} FROM keys WHERE server = ? ORDER BY stored_at DESC, created_at DESC, id",
             (str(server),),
         )
         return [_key(row) for row in rows]
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""
-        rows = self._read(f"SELECT {_KEY} FROM keys WHERE server = ? AND id = ?", (str(server), key_id))  # noqa: S608
+        rows = self._read(f"SELECT {_KEY} FROM keys WHERE server = ? AND id = ?", (str(server), key_id))
         return _key(rows[0]) if rows else None
 
     # --- owners -------------------------------------------------------------------------------
@@ -319,7 +322,7 @@ def _insert_key(database: sqlite3.Connection, key: KnownKey) -> None:
         key.fingerprint,
         _time(key.stored_at),
     )
-    database.execute(f"INSERT OR REPLACE INTO keys ({_KEY}) VALUES ({_marks(values)})", values)  # noqa: S608
+    database.execute(f"INSERT OR REPLACE INTO keys ({_KEY}) VALUES ({_marks(values)})", values)
 
 
 def _key(row: tuple[object, ...]) -> KnownKey:

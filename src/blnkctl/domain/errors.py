@@ -140,7 +140,7 @@ class Busy(Incomplete):
 
 
 class UnusableAnswer(OutcomeUnknown):
-    """A create was answered by a 201 that is not the key that was asked for. `key_id` is what it named, if anything."""
+    """A create was answered by a 201 that is not the key asked for. `key_id` is what it named, if anything."""
 
     code = "unusable_answer"
 

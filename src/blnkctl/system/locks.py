@@ -2,14 +2,13 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from blnkctl.system.files import PRIVATE_FILE, discard, ensure_private_directory
+from blnkctl.system.files import PRIVATE_FILE, discard
 
 _PAUSE = 0.05
 
@@ -63,37 +62,3 @@ def locked(path: Path, *, wait: float = 0.0, shared: bool = False, remove: bool 
         if remove:
             discard(path)
         os.close(descriptor)
-
-
-class LockDirectory:
-    """Named locks as files of one directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    @contextmanager
-    def hold(self, names: Iterable[str], *, wait: float) -> Iterator[None]:
-        """Hold several locks, taken in sorted order so that two takers never wait for each other.
-
-        Raises:
-            LockBusy: one was held by another for longer than `wait` seconds.
-        """
-        ensure_private_directory(self._directory)
-        with ExitStack() as stack:
-            for path in sorted(self._path(name) for name in names):
-                stack.enter_context(locked(path, wait=wait, remove=True))
-            yield
-
-    def is_held(self, name: str) -> bool:
-        """Tell whether a running process holds the lock."""
-        path = self._path(name)
-        if not path.exists():
-            return False
-        descriptor = try_lock(path)
-        if descriptor is None:
-            return True
-        os.close(descriptor)
-        return False
-
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"

@@ -1,0 +1,1 @@
+"""What operators do, as orders of effects over ports. They return frozen results and print nothing."""

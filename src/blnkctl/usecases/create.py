@@ -1,0 +1,343 @@
+"""Creating a key: preflight, intent, POST, escrow, store, stored; each durable before the next.
+
+Knows no HTTP, no store's files, no terminal.
+"""
+
+import random
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from blnkctl.domain.errors import (
+    RECOVER_HINT,
+    BlnkctlError,
+    Incomplete,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Unsupported,
+    UnusableAnswer,
+    UsageError,
+)
+from blnkctl.domain.generations import Generation
+from blnkctl.domain.keys import LIVE, ApiKey, IssuedKey, KeySpec, scheme_of
+from blnkctl.domain.marks import create_mark, with_mark
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
+from blnkctl.domain.scopes import equals_full_access, warnings_about
+from blnkctl.domain.secret import Secret
+from blnkctl.ports import (
+    Approver,
+    Clock,
+    Deferral,
+    EntryName,
+    EscrowedKey,
+    Journal,
+    KeyServer,
+    Locks,
+    Reporter,
+    SecretStore,
+    ServerProfile,
+)
+from blnkctl.usecases.guards import (
+    name_lock,
+    operation_lock,
+    refuse_insecure,
+    revoke_for_certain,
+)
+from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """What the operator asked for, checked already. `expires_at` is cut to its second; the mark comes with it."""
+
+    owner: str
+    name: str
+    scopes: tuple[str, ...]
+    expires_at: datetime
+    if_absent: bool = False
+    allow_duplicate: bool = False
+    reveal: bool = False
+    reason: str | None = None
+    actor: str = ""
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResult:
+    """The key; `changed` is False where it was there already."""
+
+    view: KeyView
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CreateKey:
+    """Makes one key whose secret is stored and proven, or leaves nothing."""
+
+    server: KeyServer
+    store: SecretStore
+    journal: Journal
+    locks: Locks
+    clock: Clock
+    signals: Deferral
+    approver: Approver
+    reporter: Reporter
+
+    def run(self, request: CreateRequest) -> CreateResult:
+        """Create the key.
+
+        Raises:
+            UsageError: `name_taken`. Refused: secure mode is off, or the admin key is wrong. Busy.
+            StoreUnavailable: the secret could not be kept; nothing exists that did not before.
+            OutcomeUnknown: `recover` finds out. Incomplete: the key exists, its end is not recorded.
+        """
+        url = self.server.url
+        what = f"{escape_unsafe(f'{request.owner}/{request.name}')}"
+        with self.locks.hold([name_lock(url, request.owner, request.name)], what):
+            profile = self.server.profile(check_secure=True)
+            refuse_insecure(profile, url)
+            rows = self._list(request, profile.generation)
+            viewpoint = Viewpoint(
+                profile.generation, self.clock.now(), index_by_id(self.journal.known_keys(url)), request.context
+            )
+            existing = self._existing(request, rows, viewpoint)
+            if existing is not None:
+                return CreateResult(existing, changed=False)
+            self._weigh_scopes(request, profile)
+            return self._create(request, rows, viewpoint)
+
+    # --- what is there ------------------------------------------------------------------------
+
+    def _list(self, request: CreateRequest, generation: Generation) -> list[ApiKey] | None:
+        """Return the owner's rows, or None before 0.12."""
+        if generation.can_list:
+            return list(self.server.list_keys(request.owner))
+        if request.if_absent:
+            raise Unsupported(
+                f"{self.server.url} runs a Core before 0.12, which cannot list keys: whether"
+                f" {escape_unsafe(request.name)} is absent cannot be told. Nothing was sent.",
+                code="cannot_list",
+                hint="Leave out --if-absent; only the keys made from this machine are then compared.",
+            )
+        return None
+
+    def _existing(
+        self, request: CreateRequest, rows: Sequence[ApiKey] | None, viewpoint: Viewpoint
+    ) -> KeyView | None:
+        if rows is None:
+            self._refuse_indexed_namesake(request, viewpoint)
+            return None
+        namesakes = [row for row in rows if row.name == request.name]
+        live = [view for view in viewpoint.judge(namesakes) if view.status in LIVE]
+        if not live or request.allow_duplicate:
+            return None
+        same = [view for view in live if frozenset(view.key.scopes) == frozenset(request.scopes)]
+        if request.if_absent and same:
+            return max(same, key=lambda view: (view.is_stored, view.key.created_at))
+        raise _name_taken(request, live[0].key.id, "with other scopes" if request.if_absent else "")
+
+    def _refuse_indexed_namesake(self, request: CreateRequest, viewpoint: Viewpoint) -> None:
+        for known in viewpoint.index.values():
+            is_namesake = (known.owner, known.name) == (request.owner, request.name)
+            if (
+                is_namesake
+                and not known.is_revoked
+                and known.expires_at > viewpoint.now
+                and not request.allow_duplicate
+            ):
+                raise _name_taken(
+                    request, known.id, "as far as this machine knows (before 0.12 nothing can be listed)"
+                )
+
+    def _weigh_scopes(self, request: CreateRequest, profile: ServerProfile) -> None:
+        if equals_full_access(request.scopes, profile.generation):
+            self.approver.approve(
+                f"Create {escape_unsafe(f'{request.owner}/{request.name}')} with {', '.join(request.scopes)}?",
+                consequence="On this server these scopes equal full access: whoever holds the key can do everything.",
+            )
+            return
+        for scope in request.scopes:
+            for warning in warnings_about(scope, profile.generation):
+                self.reporter.warn(warning)
+
+    # --- the order of effects -----------------------------------------------------------------
+
+    def _create(self, request: CreateRequest, rows: Sequence[ApiKey] | None, viewpoint: Viewpoint) -> CreateResult:
+        with self.store.writing():
+            operation = Operation(
+                id=secrets.token_hex(8),
+                kind=OperationKind.CREATE,
+                server=str(self.server.url),
+                owner=request.owner,
+                name=request.name,
+                phase=Phase.PREFLIGHT,
+                started_at=self.clock.now(),
+                store=self.store.kind,
+                store_id=self.store.store_id,
+            )
+            with self.locks.hold([operation_lock(operation.id)], "this operation"):
+                self._prepare(operation, request)
+                issued, known = self._send(operation, request, rows)
+        key = replace(issued.key, scheme=scheme_of(viewpoint.generation))
+        view = replace(viewpoint.view(key), known=known, secret=issued.secret if request.reveal else None)
+        return CreateResult(view, changed=True)
+
+    def _prepare(self, operation: Operation, request: CreateRequest) -> None:
+        """Know that the answer can be kept before anything is asked."""
+        self.journal.begin(operation, actor=request.actor, reason=request.reason)
+        try:
+            self.store.check_writable(EntryName(self.server.url, operation.canary))
+            self.store.reserve_escrow(operation.id)
+        except BaseException:
+            self._abandon(operation, "preflight failed")
+            raise
+
+    def _send(
+        self, operation: Operation, request: CreateRequest, rows: Sequence[ApiKey] | None
+    ) -> tuple[IssuedKey, KnownKey]:
+        namesakes = [row for row in rows or () if row.name == request.name]
+        mark = create_mark(namesakes, random.SystemRandom())
+        spec = KeySpec(request.name, request.owner, request.scopes, with_mark(request.expires_at, mark))
+        sent = replace(
+            operation,
+            phase=Phase.SENT,
+            spec=spec,
+            rows_before=None if rows is None else len(rows),
+            sent_at=self.clock.now(),
+        )
+        with self.signals.deferred():
+            try:
+                self.journal.record_sent(sent)
+                issued = self.server.create(spec)
+            except UnusableAnswer as answer:
+                raise self._undo_unusable(sent, answer, rows) from None
+            except OutcomeUnknown:
+                raise
+            except BlnkctlError:
+                self._abandon(operation, "refused: none was made")
+                raise
+            return issued, self._keep(sent, issued, can_revoke=rows is not None)
+
+    def _keep(self, operation: Operation, issued: IssuedKey, *, can_revoke: bool) -> KnownKey:
+        """Escrow, store, read back, record. From here on a failure must not leave a key whose secret is nowhere."""
+        url, key = self.server.url, issued.key
+        spec = operation.spec or KeySpec(key.name, key.owner, key.scopes, key.expires_at)
+        with suppress(StoreUnavailable):
+            self.store.write_escrow(operation.id, EscrowedKey(key.id, spec, key.created_at, issued.secret), url)
+        entry = EntryName(url, key.id)
+        try:
+            about: dict[str, object] = {"id": key.id, "owner": key.owner, "name": key.name}
+            self.store.put(entry, issued.secret, about, escrow=operation.id)
+            is_kept = self.store.confirms(entry, issued.secret)
+        except StoreUnavailable as problem:
+            raise self._undo_unstored(operation, key.id, problem.message, can_revoke=can_revoke) from None
+        if not is_kept:
+            raise self._undo_unstored(
+                operation, key.id, "The store returned another value than it took.", can_revoke=can_revoke
+            )
+        return self._record(operation, issued)
+
+    def _record(self, operation: Operation, issued: IssuedKey) -> KnownKey:
+        known = known_from(operation, issued.key, issued.secret, self.clock.now())
+        try:
+            self.journal.close_operation(operation.id, "stored", key=known)
+        except StoreUnavailable as problem:
+            raise Incomplete(
+                f"The key {issued.key.id} was created and its secret is in the store, but that could not be recorded:"
+                f" {problem.message}",
+                code="not_recorded",
+                hint=f"Mend that, then: {RECOVER_HINT}",
+                target=issued.key.id,
+            ) from None
+        with suppress(StoreUnavailable):
+            self.store.drop_escrow(operation.id)
+        return known
+
+    # --- ways back ----------------------------------------------------------------------------
+
+    def _abandon(self, operation: Operation, outcome: str) -> None:
+        """Leave nothing of an operation that made no key; what cannot be cleaned now is left to `recover`."""
+        with suppress(StoreUnavailable):
+            self.store.drop_escrow(operation.id)
+            self.journal.close_operation(operation.id, outcome)
+
+    def _undo_unstored(
+        self, operation: Operation, key_id: str, problem: str, *, can_revoke: bool
+    ) -> StoreUnavailable | Incomplete:
+        """The secret could not be kept: take the key back, or say that `recover` must."""
+        if not can_revoke or not revoke_for_certain(self.server, key_id, operation.owner):
+            return Incomplete(
+                f"The key {key_id} was created, but its secret could not be stored ({problem}) and the key could not"
+                " be revoked again.",
+                code="created_not_stored",
+                hint=RECOVER_HINT,
+                target=key_id,
+            )
+        with suppress(StoreUnavailable):
+            self.store.delete(EntryName(self.server.url, key_id))
+        self._abandon(operation, "revoked: could not be stored")
+        return StoreUnavailable(
+            f"{problem} The key {key_id}, created just before, was revoked again: nothing usable exists.",
+            code="store_failed",
+            hint="Mend the store (`blnkctl doctor`), then run this again.",
+            target=key_id,
+        )
+
+    def _undo_unusable(
+        self, operation: Operation, answer: UnusableAnswer, rows: Sequence[ApiKey] | None
+    ) -> OutcomeUnknown:
+        """A 201 that is not the key asked for: revoke what it made, but nothing that was there before."""
+        made = self._find_made(operation, answer.key_id, rows)
+        if not made or not all(revoke_for_certain(self.server, row.id, row.owner) for row in made):
+            return answer
+        self._abandon(operation, "revoked: the answer was unusable")
+        ids = ", ".join(row.id for row in made)
+        return OutcomeUnknown(
+            f"{answer.message} What it made, {ids}, was found and revoked: nothing usable exists.",
+            code=answer.code,
+            hint="A proxy or another program may have answered in the server's place; check the URL.",
+            target=made[0].id,
+        )
+
+    def _find_made(self, operation: Operation, named: str | None, rows: Sequence[ApiKey] | None) -> list[ApiKey]:
+        if rows is None:
+            return []
+        before = {row.id for row in rows}
+        spec = operation.spec
+        try:
+            now = list(self.server.list_keys(operation.owner))
+        except BlnkctlError:
+            return []
+        new = [row for row in now if row.id not in before]
+        return [row for row in new if row.id == named or (spec is not None and spec.matches(row))]
+
+
+def known_from(operation: Operation, key: ApiKey, secret: Secret | None, stored_at: datetime) -> KnownKey:
+    """Return the index's row for a key whose secret the operation's store holds."""
+    return KnownKey(
+        server=operation.server,
+        id=key.id,
+        owner=key.owner,
+        name=key.name,
+        scopes=key.scopes,
+        expires_at=key.expires_at,
+        created_at=key.created_at,
+        store=operation.store,
+        store_id=operation.store_id,
+        fingerprint=None if secret is None else secret.fingerprint(),
+        stored_at=stored_at,
+    )
+
+
+def _name_taken(request: CreateRequest, key_id: str, detail: str) -> UsageError:
+    suffix = f" {detail}" if detail else ""
+    return UsageError(
+        f"{escape_unsafe(f'{request.owner}/{request.name}')} exists already, live{suffix}: {key_id}."
+        " Nothing was sent.",
+        code="name_taken",
+        hint="Choose another name, or add --if-absent (take that one) or --allow-duplicate (make a second).",
+        target=key_id,
+    )

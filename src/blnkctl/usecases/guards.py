@@ -1,0 +1,95 @@
+"""What every change checks or holds around itself: locks, the server's generation, the signs of a restored copy."""
+
+from collections.abc import Sequence
+
+from blnkctl.domain.errors import (
+    BlnkctlError,
+    Incomplete,
+    NotFound,
+    Refused,
+    ServerTrouble,
+    Unreachable,
+    Unsupported,
+)
+from blnkctl.domain.keys import ApiKey
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.servers import ServerUrl
+from blnkctl.ports import KeyServer, ServerProfile
+
+
+def operation_lock(operation_id: str) -> str:
+    """Return the name of the lock that an operation holds for as long as it runs."""
+    return f"operation {operation_id}"
+
+
+def name_lock(server: ServerUrl, owner: str, name: str) -> str:
+    """Return the name of the lock that making a key of this name takes."""
+    return f"name {server} {owner!r} {name!r}"
+
+
+def key_lock(server: ServerUrl, key_id: str) -> str:
+    """Return the name of the lock that changing a key takes."""
+    return f"key {server} {key_id}"
+
+
+def refuse_insecure(profile: ServerProfile, url: ServerUrl) -> None:
+    """Raise Refused if secure mode is off: then keys protect nothing, and anybody could create them."""
+    if not profile.is_secure:
+        raise Refused(
+            f"{url} runs with secure mode off: it answers anybody, with any key or none. Nothing was created.",
+            code="secure_mode_off",
+            hint="Set server.secure = true in its blnk.json (BLNK_SERVER_SECURE), restart it, then run this again.",
+        )
+
+
+def require_listing(profile: ServerProfile, url: ServerUrl) -> None:
+    """Raise Unsupported before 0.12, where the server can neither list nor revoke keys."""
+    if not profile.generation.can_list:
+        raise Unsupported(
+            f"{url} runs a Core before 0.12, which can neither list nor revoke keys over HTTP. Nothing was sent.",
+            code="cannot_list",
+            hint="`keys create`, `verify`, `exec` and `reveal` work; for the rest upgrade Core to 0.12 or newer.",
+        )
+
+
+def signs_of_a_restored_server(known: Sequence[KnownKey], rows: Sequence[ApiKey]) -> str | None:
+    """Say which key shows that the server was restored from an older copy, or None.
+
+    `known` and `rows` are of one owner: a key made here is gone there, or one revoked here is live there.
+    """
+    listed = {row.id: row for row in rows}
+    for key in known:
+        row = listed.get(key.id)
+        if row is None:
+            return (
+                f"the key {key.id} ({escape_unsafe(key.owner)}/{escape_unsafe(key.name)}), made here, is gone there"
+            )
+        if key.is_revoked and not row.is_revoked:
+            return f"the key {key.id} ({escape_unsafe(key.owner)}/{escape_unsafe(key.name)}), revoked here, is live there"
+    return None
+
+
+def server_restored(url: ServerUrl, sign: str) -> Incomplete:
+    """Return the error for a server that lost changes made from here."""
+    return Incomplete(
+        f"{url} looks restored from an older copy: {sign}. Nothing was touched.",
+        code="server_restored",
+        hint="Compare `blnkctl keys list` with what should be there; revoke again what must not live.",
+    )
+
+
+def revoke_for_certain(server: KeyServer, key_id: str, owner: str) -> bool:
+    """Revoke a key and tell whether that is certain: by Blnk's own 204, or else by the list."""
+    try:
+        server.revoke(key_id, owner)
+    except (ServerTrouble, Unreachable, Refused, NotFound):
+        return _is_listed_as_revoked(server, key_id, owner)
+    return True
+
+
+def _is_listed_as_revoked(server: KeyServer, key_id: str, owner: str) -> bool:
+    try:
+        return any(row.is_revoked for row in server.list_keys(owner) if row.id == key_id)
+    except BlnkctlError:
+        return False

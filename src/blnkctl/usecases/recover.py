@@ -1,0 +1,355 @@
+"""Settling what was begun and not recorded to its end: by the list, the escrow and the stores. Never sends a POST."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from blnkctl.domain.errors import (
+    BlnkctlError,
+    Incomplete,
+    NotConfigured,
+    OutcomeUnknown,
+    ServerTrouble,
+    StoreUnavailable,
+)
+from blnkctl.domain.keys import ApiKey, StorageScheme
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.operations import Operation, OperationKind, Phase
+from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evidence, Sighting, StoreAnswer, decide
+from blnkctl.domain.secret import Secret
+from blnkctl.ports import Clock, EntryName, EscrowReading, Journal, KeyServer, Locks, Reporter, SecretStore
+from blnkctl.usecases.create import known_from
+from blnkctl.usecases.guards import operation_lock, revoke_for_certain, server_restored, signs_of_a_restored_server
+
+
+class RecoverDecision(StrEnum):
+    """What became of one operation."""
+
+    FINISHED = "finished"
+    UNDONE = "undone"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """One operation's outcome; `error` where it is not settled."""
+
+    operation: Operation
+    decision: RecoverDecision
+    message: str
+    error: BlnkctlError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What was found of one create: the rows that carry our mark, the escrow, the decision."""
+
+    matches: tuple[ApiKey, ...]
+    escrow: EscrowReading
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Settles the open operations of one server. `stores` are all that this version has, by kind."""
+
+    server: KeyServer
+    stores: Mapping[str, SecretStore]
+    journal: Journal
+    locks: Locks
+    clock: Clock
+    reporter: Reporter
+    abandon_escrow: bool = False
+    dry_run: bool = False
+
+    def run(self) -> list[Recovered]:
+        """Settle each operation that is not running.
+
+        Raises:
+            BlnkctlError: the server cannot be asked at all; nothing was touched.
+        """
+        everything = self.journal.open_operations()
+        ours = [operation for operation in everything if operation.server == str(self.server.url)]
+        if len(ours) < len(everything):
+            self._mention_others(everything)
+        if not ours:
+            return []
+        can_list = self.server.profile().generation.can_list
+        return [self._settle_unless_running(operation, can_list) for operation in ours]
+
+    def _mention_others(self, everything: Sequence[Operation]) -> None:
+        others = sorted({operation.server for operation in everything} - {str(self.server.url)})
+        self.reporter.note(f"Open operations of other servers are left alone: {', '.join(others)}.")
+
+    def _settle_unless_running(self, operation: Operation, can_list: bool) -> Recovered:
+        if self.locks.is_held(operation_lock(operation.id)):
+            return _waiting(operation, "It is still running.")
+        with self.locks.hold([operation_lock(operation.id)], "this operation"):
+            if operation.id not in {still.id for still in self.journal.open_operations()}:
+                return Recovered(operation, RecoverDecision.FINISHED, "It ended by itself meanwhile.")
+            try:
+                return self._settle(operation, can_list)
+            except BlnkctlError as problem:
+                return Recovered(operation, RecoverDecision.BLOCKED, problem.message, problem)
+
+    def _settle(self, operation: Operation, can_list: bool) -> Recovered:
+        if operation.kind is OperationKind.REVOKE:
+            return self._settle_revoke(operation)
+        if operation.phase is Phase.PREFLIGHT:
+            return self._close(operation, RecoverDecision.UNDONE, "Nothing had been sent.")
+        return self._settle_create(operation, can_list)
+
+    # --- revokes ------------------------------------------------------------------------------
+
+    def _settle_revoke(self, operation: Operation) -> Recovered:
+        """Say what the list shows. An operator who was interrupted may not want the key revoked any more."""
+        rows = [row for row in self.server.list_keys(operation.owner) if row.id == operation.key_id]
+        if rows and rows[0].is_revoked:
+            return self._record_revoked(operation, rows[0])
+        message = f"{operation.key_id} is not revoked. To revoke it: blnkctl keys revoke {operation.key_id}"
+        return self._close(operation, RecoverDecision.UNDONE, message)
+
+    def _record_revoked(self, operation: Operation, row: ApiKey) -> Recovered:
+        message = f"{row.id} is revoked."
+        if not self.dry_run:
+            known = self.journal.find_known(self.server.url, row.id)
+            if known is not None:
+                self.journal.remember([replace(known, is_revoked=True, revoked_at=row.revoked_at)])
+            self.journal.close_operation(operation.id, "recovered: revoked")
+        return Recovered(operation, RecoverDecision.FINISHED, message)
+
+    # --- creates: evidence --------------------------------------------------------------------
+
+    def _settle_create(self, operation: Operation, can_list: bool) -> Recovered:
+        rows = list(self.server.list_keys(operation.owner)) if can_list else None
+        if rows is not None:
+            self._refuse_a_restored_server(operation, rows)
+        findings = self._look(operation, rows)
+        return self._act(operation, findings)
+
+    def _refuse_a_restored_server(self, operation: Operation, rows: Sequence[ApiKey]) -> None:
+        known = [key for key in self.journal.known_keys(self.server.url) if key.owner == operation.owner]
+        sign = signs_of_a_restored_server(known, rows)
+        if sign is None and operation.rows_before is not None and len(rows) < operation.rows_before:
+            sign = f"{escape_unsafe(operation.owner)} has {len(rows)} rows, and had {operation.rows_before}"
+        if sign is not None:
+            raise server_restored(self.server.url, sign)
+
+    def _look(self, operation: Operation, rows: Sequence[ApiKey] | None) -> _Findings:
+        spec = operation.spec
+        matches = tuple(row for row in rows or () if spec is not None and spec.matches(row))
+        escrow = self._read_escrow(operation)
+        if rows is not None and escrow.key is not None and matches:
+            matches = _named_first(matches, escrow.key.key_id)
+        sighting = self._sight(rows, matches)
+        evidence = Evidence(
+            sighting=sighting,
+            escrow=escrow.state,
+            store=self._ask_stores(operation, matches) if sighting is Sighting.ONCE else StoreAnswer.UNREADABLE,
+            since_sent=self._since_sent(operation),
+        )
+        return _Findings(matches, escrow, decide(evidence))
+
+    def _sight(self, rows: Sequence[ApiKey] | None, matches: Sequence[ApiKey]) -> Sighting:
+        if rows is None:
+            return Sighting.UNLISTABLE
+        live = [row for row in matches if not row.is_revoked and not row.is_expired(self.clock.now())]
+        if len(live) > 1:
+            return Sighting.TWICE
+        if live:
+            return Sighting.ONCE
+        return Sighting.ENDED if matches else Sighting.ABSENT
+
+    def _since_sent(self, operation: Operation) -> timedelta:
+        since = self.clock.now() - (operation.sent_at or operation.started_at)
+        return since if since >= timedelta() else timedelta()
+
+    def _store_of(self, operation: Operation) -> SecretStore | None:
+        """Return the store that the operation used, if it is here and still the same one."""
+        store = self.stores.get(operation.store or "")
+        try:
+            return store if store is not None and store.store_id == operation.store_id else None
+        except (NotConfigured, StoreUnavailable):
+            return None
+
+    def _read_escrow(self, operation: Operation) -> EscrowReading:
+        store = self._store_of(operation)
+        if store is None:
+            reading = EscrowReading(EscrowState.LOCKED, problem="The store that it used is not here.")
+        else:
+            reading = store.read_escrow(operation.id)
+        if self.abandon_escrow and reading.state is EscrowState.LOCKED:
+            return EscrowReading(EscrowState.NONE)
+        return reading
+
+    def _ask_stores(self, operation: Operation, matches: Sequence[ApiKey]) -> StoreAnswer:
+        own = self._store_of(operation)
+        if own is None:
+            return StoreAnswer.HAS_NOT if self.abandon_escrow else StoreAnswer.UNREADABLE
+        entry = EntryName(self.server.url, matches[0].id)
+        try:
+            return StoreAnswer.HAS_IT if own.holds(entry) else StoreAnswer.HAS_NOT
+        except (NotConfigured, StoreUnavailable):
+            return StoreAnswer.UNREADABLE
+
+    # --- creates: the decision's effect -------------------------------------------------------
+
+    def _act(self, operation: Operation, found: _Findings) -> Recovered:
+        match found.decision:
+            case Decision.CLOSE:
+                return self._close(operation, RecoverDecision.UNDONE, "No key was made.")
+            case Decision.ADOPT:
+                return self._adopt(operation, found)
+            case Decision.STORE:
+                return self._store(operation, found)
+            case Decision.REVOKE:
+                return self._revoke(operation, found.matches[0])
+            case Decision.DROP:
+                return self._drop(operation, found.matches)
+            case _:
+                return self._leave(operation, found)
+
+    def _adopt(self, operation: Operation, found: _Findings) -> Recovered:
+        row = found.matches[0]
+        store = self._store_of(operation)
+        if store is not None and not self.dry_run:
+            self._record(operation, row, _read_if_possible(store, EntryName(self.server.url, row.id)))
+        return Recovered(operation, RecoverDecision.FINISHED, f"{row.id} is live and its secret is in the store.")
+
+    def _store(self, operation: Operation, found: _Findings) -> Recovered:
+        store = self._store_of(operation)
+        escrowed = found.escrow.key
+        row = found.matches[0] if found.matches else _row_of_escrow(found.escrow)
+        if store is None or row is None:
+            raise StoreUnavailable("The store that it used is not here.", code="store_missing")
+        if escrowed is not None and row.id != escrowed.key_id:
+            raise server_restored(self.server.url, f"the key {escrowed.key_id}, made here, is gone there")
+        if not self.dry_run:
+            self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
+        twins = [other.id for other in found.matches[1:] if not other.is_revoked]
+        message = f"{row.id} is live and its secret is now in the store."
+        if twins:
+            message += f" A twin was made with it, whose secret nobody has; revoke it: {', '.join(twins)}"
+        return Recovered(operation, RecoverDecision.FINISHED, message)
+
+    def _keep(self, store: SecretStore, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
+        entry = EntryName(self.server.url, row.id)
+        with store.writing():
+            if secret is None:
+                store.keep_sealed_escrow(operation.id, entry)
+                is_kept = store.holds(entry)
+            else:
+                about: dict[str, object] = {"id": row.id, "owner": row.owner, "name": row.name}
+                store.put(entry, secret, about, escrow=operation.id)
+                is_kept = store.confirms(entry, secret)
+        if not is_kept:
+            raise StoreUnavailable(f"The store did not keep the secret of {row.id}.", code="store_lies")
+        self._record(operation, row, secret)
+
+    def _record(self, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
+        known = known_from(operation, row, secret, self.clock.now())
+        self.journal.close_operation(operation.id, "recovered: stored", key=known)
+        self._clean(operation)
+
+    def _revoke(self, operation: Operation, row: ApiKey) -> Recovered:
+        if not self.dry_run and not revoke_for_certain(self.server, row.id, row.owner):
+            raise ServerTrouble(
+                f"{row.id} is live, its secret is nowhere, and it could not be revoked.",
+                code="not_revoked",
+                target=row.id,
+                hint="Run: blnkctl recover",
+            )
+        message = f"{row.id} had been made, and its secret is nowhere: it was revoked."
+        return self._close(operation, RecoverDecision.UNDONE, message)
+
+    def _drop(self, operation: Operation, matches: Sequence[ApiKey]) -> Recovered:
+        store = self._store_of(operation)
+        if store is not None and not self.dry_run:
+            for row in matches:
+                store.delete(EntryName(self.server.url, row.id))
+        ids = ", ".join(row.id for row in matches)
+        return self._close(operation, RecoverDecision.UNDONE, f"{ids} is revoked or expired; its copies are deleted.")
+
+    def _close(self, operation: Operation, decision: RecoverDecision, message: str) -> Recovered:
+        if not self.dry_run:
+            self._clean(operation)
+            self.journal.close_operation(operation.id, f"recovered: {message}")
+        return Recovered(operation, decision, message)
+
+    def _clean(self, operation: Operation) -> None:
+        """Delete the canary and the escrow, where the store is here."""
+        store = self._store_of(operation)
+        if store is not None:
+            with suppress(StoreUnavailable):
+                store.delete(EntryName(self.server.url, operation.canary))
+                store.drop_escrow(operation.id)
+
+    def _leave(self, operation: Operation, found: _Findings) -> Recovered:
+        if found.decision is Decision.WAIT:
+            left = PROXY_PATIENCE - self._since_sent(operation)
+            return _waiting(
+                operation,
+                "The server does not list it; a proxy may still deliver the request."
+                f" Recover again in {int(left.total_seconds()) + 1} s.",
+            )
+        if found.decision is Decision.RESTORED:
+            named = found.escrow.key.key_id if found.escrow.key is not None else "the key in the escrow"
+            raise server_restored(self.server.url, f"{named}, made here, is gone there")
+        return _blocked(operation, found)
+
+
+def _named_first(matches: Sequence[ApiKey], key_id: str) -> tuple[ApiKey, ...]:
+    return tuple(sorted(matches, key=lambda row: row.id != key_id))
+
+
+def _read_if_possible(store: SecretStore, entry: EntryName) -> Secret | None:
+    try:
+        return store.get(entry)
+    except StoreUnavailable:
+        return None
+
+
+def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
+    """Before 0.12 nothing is listed: the escrow's own words are all there is."""
+    if escrow.key is None:
+        return None
+    spec = escrow.key.spec
+    return ApiKey(
+        id=escrow.key.key_id,
+        name=spec.name,
+        owner=spec.owner,
+        scopes=spec.scopes,
+        expires_at=spec.expires_at,
+        created_at=escrow.key.created_at,
+        last_used_at=None,
+        is_revoked=False,
+        revoked_at=None,
+        scheme=StorageScheme.PLAINTEXT,
+    )
+
+
+def _waiting(operation: Operation, message: str) -> Recovered:
+    error = Incomplete(message, code="waiting", hint="Run: blnkctl recover", target=operation.id)
+    return Recovered(operation, RecoverDecision.WAITING, message, error)
+
+
+def _blocked(operation: Operation, found: _Findings) -> Recovered:
+    problem = found.escrow.problem
+    error: BlnkctlError
+    if found.decision is Decision.TOUCH_NOTHING:
+        ids = ", ".join(row.id for row in found.matches)
+        message = f"Which key is ours cannot be told{': ' + ids if ids else ''}; nothing was touched."
+        hint = (
+            "Revoke by its id what you do not know, after the upgrade to Core 0.12 where keys cannot be listed yet."
+        )
+        error = OutcomeUnknown(message, code="cannot_tell", hint=hint, target=operation.id)
+    else:
+        message = f"The store cannot be read now{': ' + problem if problem else ''}; nothing was touched."
+        hint = (
+            "Unlock or restore the store, then recover again; is it gone for good: blnkctl recover --abandon-escrow"
+        )
+        error = StoreUnavailable(message, code="blocked", hint=hint, target=operation.id)
+    return Recovered(operation, RecoverDecision.BLOCKED, message, error)

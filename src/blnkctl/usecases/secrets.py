@@ -1,0 +1,98 @@
+"""Reading stored secrets: which entry a KEY means, and whether its secret still opens the server."""
+
+from dataclasses import dataclass
+
+from blnkctl.domain.errors import BlnkctlError, NotFound
+from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.selectors import KeyWord
+from blnkctl.domain.servers import ServerUrl
+from blnkctl.ports import Clock, EntryName, Journal, KeyServer, ProbeAnswer, ProbeVerdict, SecretStore
+from blnkctl.usecases.listing import current_known
+
+ATTEMPTS = 3
+PAUSE = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSecret:
+    """Finds a key by the index alone and reads its secret. No network."""
+
+    server: ServerUrl
+    store: SecretStore
+    journal: Journal
+    clock: Clock
+
+    def run(self, word: KeyWord) -> tuple[KnownKey, Secret]:
+        """Return the key and its secret.
+
+        Raises:
+            NotFound: it is not held here. StoreUnavailable: the store cannot be read.
+        """
+        known = current_known(word, self.journal.known_keys(self.server), self.server, self.clock)
+        secret = self.store.get(EntryName(self.server, known.id))
+        if secret is None:
+            raise NotFound(
+                f"The index says that the secret of {known.id} is in the store, but the store does not have it.",
+                code="secret_not_held",
+                hint="Is BLNKCTL_STORE_DIR right? If the store was lost: blnkctl store sync, then make a new key.",
+                target=known.id,
+            )
+        return known, secret
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether a stored secret authenticates; None is undecided, `reason` says why."""
+
+    known: KnownKey
+    authenticates: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyKey:
+    """Asks the server whether it accepts a secret, by a request that leaves no trace of use."""
+
+    server: KeyServer
+    clock: Clock
+
+    def run(self, known: KnownKey, secret: Secret) -> Verification:
+        """Probe. A rejection counts only when it is repeated while the server answers the admin key.
+
+        A database that is away for a moment answers `Invalid API key` too.
+        """
+        answer = self._probe(secret)
+        for _ in range(ATTEMPTS - 1):
+            if not answer.is_rejection:
+                break
+            self.clock.sleep(PAUSE)
+            if not self._is_healthy(known.owner):
+                return Verification(known, None, "the server refused the key, and failed to list keys as well")
+            answer = self._probe(secret)
+        return _conclude(known, answer)
+
+    def _probe(self, secret: Secret) -> ProbeAnswer:
+        return self.server.probe(secret)
+
+    def _is_healthy(self, owner: str) -> bool:
+        try:
+            profile = self.server.profile()
+            if profile.generation.can_list:
+                for _ in self.server.list_keys(owner):
+                    break
+        except BlnkctlError:
+            return False
+        return True
+
+
+def _conclude(known: KnownKey, answer: ProbeAnswer) -> Verification:
+    if answer.verdict is ProbeVerdict.AUTHENTICATED:
+        return Verification(known, True, "the server accepts it")
+    if answer.verdict is ProbeVerdict.UNDECIDED:
+        return Verification(known, None, answer.detail)
+    if answer.verdict is ProbeVerdict.EXPIRED_OR_REVOKED:
+        return Verification(known, False, "the server says that it is expired or revoked")
+    return Verification(
+        known, False, "the server does not know it (an upgrade past 0.12.0 or 0.13.2 kills older keys)"
+    )
