@@ -93,7 +93,7 @@ class ApiKeys:
         self.rows.add(row)
         self.issued.append(plain)
         try:
-            return Reply(201, gojson.encode(_created(row, plain, expires_at, created_at)))
+            return Reply(201, gojson.encode(_record(row, plain, expires_at, created_at)))
         except gotime.UnwritableTimeError:
             return Reply(201, "")
 
@@ -154,32 +154,23 @@ def _refused_octets(text: str) -> str:
     return f"0x{ord(stray) - 0xDC00:02x}" if stray is not None else ""
 
 
-def _created(row: KeyRow, plain: str, expires_at: GoTime, created_at: GoTime) -> dict[str, object]:
-    """The record as it is shown once: the plain key, the expiry as asked for, nanoseconds."""
-    return {
-        **_listed(row),
-        "key": plain,
-        "expires_at": gotime.write(expires_at),
-        "created_at": gotime.write(created_at),
-    }
-
-
 def _listed(row: KeyRow) -> dict[str, object]:
+    return _record(row, row.key, gotime.from_micros(row.expires_at), gotime.from_micros(row.created_at))
+
+
+def _record(row: KeyRow, key: str, expires_at: GoTime, created_at: GoTime) -> dict[str, object]:
+    """Lay out a key; a new one is shown with its plain text and the very times it was made with."""
     record: dict[str, object] = {
         "api_key_id": row.api_key_id,
-        "key": row.key,
+        "key": key,
         "name": row.name,
         "owner_id": row.owner_id,
         "scopes": row.scopes,
-        "expires_at": _written(row.expires_at),
-        "created_at": _written(row.created_at),
-        "last_used_at": _written(row.last_used_at),
+        "expires_at": gotime.write(expires_at),
+        "created_at": gotime.write(created_at),
+        "last_used_at": gotime.write(gotime.from_micros(row.last_used_at)),
         "is_revoked": row.is_revoked,
     }
     if row.revoked_at is not None:
-        record["revoked_at"] = _written(row.revoked_at)
+        record["revoked_at"] = gotime.write(gotime.from_micros(row.revoked_at))
     return record
-
-
-def _written(micros: int) -> str:
-    return gotime.write(gotime.from_micros(micros))

@@ -103,13 +103,13 @@ class _Parser:
         raise self._fault("looking for beginning of value")
 
     def _open(self, kind: str, end: int) -> Node | None:
+        if len(self._stack) >= _MAX_DEPTH:
+            raise self._fault("exceeded max depth")
         self._at += 1
         node = Node(kind)
         if self._peek() == end:
             self._at += 1
             return node
-        if len(self._stack) >= _MAX_DEPTH:
-            raise GoJSONError("exceeded max depth")
         self._stack.append(_Open(node))
         if kind == "object":
             self._key()

@@ -251,8 +251,8 @@ class Recover:
 
     def _record(self, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
         known = known_from(operation, row, secret, self.clock.now())
-        self.journal.close_operation(operation.id, "recovered: stored", key=known)
         self._clean(operation)
+        self.journal.close_operation(operation.id, "recovered: stored", key=known)
 
     def _revoke(self, operation: Operation, row: ApiKey) -> Recovered:
         if not self.dry_run and not revoke_for_certain(self.server, row.id, row.owner):

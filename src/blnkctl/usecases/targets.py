@@ -15,6 +15,11 @@ from blnkctl.domain.servers import ServerUrl, parse_server_url
 
 ADMIN_KEY_VARIABLES = ("BLNKCTL_ADMIN_KEY", "BLNKCTL_ADMIN_KEY_FILE", "BLNKCTL_ADMIN_KEY_COMMAND")
 
+FIRST_STEPS = (
+    "Name your server: blnkctl context add NAME --url URL --store age"
+    " (or set BLNKCTL_URL and BLNKCTL_ADMIN_KEY; or try things on a throwaway server: blnkctl sandbox -- bash)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -148,14 +153,7 @@ def no_such_context(name: str, configuration: Configuration) -> NotFound:
 
 
 def _no_context(configuration: Configuration) -> NotConfigured:
-    hint = (
-        "Pick one: blnkctl context use NAME"
-        if configuration.contexts
-        else (
-            "Name your server: blnkctl context add NAME --url URL --store age"
-            " (or set BLNKCTL_URL and BLNKCTL_ADMIN_KEY; or try things on a throwaway server: blnkctl sandbox -- bash)"
-        )
-    )
+    hint = "Pick one: blnkctl context use NAME" if configuration.contexts else FIRST_STEPS
     return NotConfigured("No context is in use, so there is no server to talk to.", code="no_context", hint=hint)
 
 

@@ -1,0 +1,80 @@
+"""Naming servers: a context is saved only when its server was reached and took its admin key."""
+
+from dataclasses import dataclass
+
+from blnkctl.domain.contexts import Context
+from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
+from blnkctl.domain.secret import Secret
+from blnkctl.ports import ADMIN, EntryName, KeyServer, Reporter, SecretStore, ServerProfile
+from blnkctl.usecases.guards import refuse_insecure
+
+
+@dataclass(frozen=True, slots=True)
+class CheckServer:
+    """Asks a server everything that a context relies on, before anything is stored."""
+
+    server: KeyServer
+    reporter: Reporter
+
+    def run(self) -> ServerProfile:
+        """Check reachability, generation, the admin key and secure mode.
+
+        Raises:
+            Unreachable, ServerTrouble, Refused: the context would not work.
+        """
+        profile = self.server.profile(check_secure=True)
+        refuse_insecure(profile, self.server.url)
+        self.reporter.note(f"{self.server.url} is Blnk Core {profile.generation.label}, and takes this admin key.")
+        if not profile.generation.can_list:
+            self.reporter.warn("Before Core 0.12 keys can be created, but neither listed nor revoked over HTTP.")
+        return profile
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAdminKey:
+    """Puts an admin key into the store and proves it; `undo` restores what was there."""
+
+    store: SecretStore
+    entry: EntryName
+    previous: Secret | None
+
+    def undo(self) -> None:
+        """Put the entry back as it was."""
+        if self.previous is None:
+            self.store.delete(self.entry)
+        else:
+            self.store.put(self.entry, self.previous, {})
+
+
+def keep_admin_key(store: SecretStore, server: KeyServer, secret: Secret, canary: str) -> KeepAdminKey:
+    """Store an admin key: canary first, then the key, read back and compared.
+
+    Raises:
+        StoreUnavailable: the store did not keep it; what was there before is there again.
+    """
+    entry = EntryName(server.url, ADMIN)
+    with store.writing():
+        store.check_writable(EntryName(server.url, canary))
+        kept = KeepAdminKey(store, entry, _previous(store, entry))
+        try:
+            store.put(entry, secret, {})
+            is_kept = store.confirms(entry, secret)
+        except StoreUnavailable:
+            kept.undo()
+            raise
+        if not is_kept:
+            kept.undo()
+            raise StoreUnavailable("The store returned another admin key than it took.", code="store_lies")
+    return kept
+
+
+def _previous(store: SecretStore, entry: EntryName) -> Secret | None:
+    try:
+        return store.get(entry)
+    except BlnkctlError:
+        return None
+
+
+def shares_server(context: Context, others: tuple[Context, ...]) -> bool:
+    """Tell whether another context uses the same server, and so the same admin key."""
+    return any(other.url == context.url and other.name != context.name for other in others)

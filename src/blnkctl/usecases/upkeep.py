@@ -1,0 +1,139 @@
+"""Keeping store and index in step with the server: what may be deleted, and what the index must learn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from blnkctl.domain.errors import StoreUnavailable
+from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
+from blnkctl.domain.operations import KnownKey
+from blnkctl.ports import EntryName, Journal, SecretStore
+from blnkctl.usecases.listing import KeyReader
+from blnkctl.usecases.views import KeyView
+
+_ENDED = (KeyStatus.REVOKED, KeyStatus.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneEntry:
+    """One entry of the store. `is_deletable` False: it is reported and stays."""
+
+    username: str
+    reason: str
+    is_deletable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Deletes entries that no key needs any more; never one that a complete list does not show."""
+
+    reader: KeyReader
+    store: SecretStore
+    journal: Journal
+
+    def plan(self) -> list[PruneEntry]:
+        """Say what would be deleted and what is odd.
+
+        Raises:
+            BlnkctlError: an owner could not be listed; nothing was deleted.
+        """
+        open_canaries = {operation.canary for operation in self.journal.open_operations()}
+        listed = _listed(self.reader)
+        plans = []
+        for entry in self.store.entries(self.reader.server.url):
+            plan = _plan(entry.username, listed, open_canaries)
+            if plan is not None:
+                plans.append(plan)
+        return plans
+
+    def run(self, plans: Sequence[PruneEntry]) -> list[PruneEntry]:
+        """Delete what the plan says and return it; the index forgets where those secrets were."""
+        url = self.reader.server.url
+        done = [plan for plan in plans if plan.is_deletable]
+        with self.store.writing():
+            for plan in done:
+                self.store.delete(EntryName(url, plan.username))
+        known = [self.journal.find_known(url, plan.username) for plan in done]
+        self.journal.remember(_forgotten(key) for key in known if key is not None)
+        return done
+
+
+def _plan(username: str, listed: dict[str, KeyView], open_canaries: set[str]) -> PruneEntry | None:
+    if username.startswith("canary-"):
+        return None if username in open_canaries else PruneEntry(username, "a leftover canary", True)
+    if not username.startswith(ID_PREFIX):
+        return None
+    view = listed.get(username)
+    if view is None:
+        return PruneEntry(username, "no list of a known owner shows it: kept", False)
+    return PruneEntry(username, f"the key is {view.status}", True) if view.status in _ENDED else None
+
+
+def _listed(reader: KeyReader) -> dict[str, KeyView]:
+    viewpoint = reader.viewpoint()
+    views = [view for owner in reader.known_owners() for view in reader.views_of(owner, viewpoint)]
+    return {view.key.id: view for view in views}
+
+
+def _forgotten(key: KnownKey) -> KnownKey:
+    return replace(key, store=None, store_id=None, stored_at=None)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What the index learnt: keys found in the store, and keys that it believed to be there and are not."""
+
+    found: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Rebuilds the index by asking the store for each listed key."""
+
+    reader: KeyReader
+    store: SecretStore
+    journal: Journal
+
+    def run(self) -> SyncResult:
+        """Ask the store for every key of every known owner.
+
+        Raises:
+            BlnkctlError: an owner could not be listed, or the store could not be read.
+        """
+        changes, found, lost = [], [], []
+        for view in _listed(self.reader).values():
+            is_held = self.store.holds(EntryName(self.reader.server.url, view.key.id))
+            if is_held and not view.is_stored:
+                changes.append(self._learnt(view))
+                found.append(view.key.id)
+            elif not is_held and view.is_stored and view.known is not None:
+                changes.append(_forgotten(view.known))
+                lost.append(view.key.id)
+        if changes:
+            self.journal.remember(changes)
+        return SyncResult(tuple(found), tuple(lost))
+
+    def _learnt(self, view: KeyView) -> KnownKey:
+        key: ApiKey = view.key
+        return KnownKey(
+            server=str(self.reader.server.url),
+            id=key.id,
+            owner=key.owner,
+            name=key.name,
+            scopes=key.scopes,
+            expires_at=key.expires_at,
+            created_at=key.created_at,
+            is_revoked=key.is_revoked,
+            revoked_at=key.revoked_at,
+            store=self.store.kind,
+            store_id=self.store.store_id,
+            fingerprint=self._fingerprint(key.id),
+            stored_at=key.created_at,
+        )
+
+    def _fingerprint(self, key_id: str) -> str | None:
+        try:
+            secret = self.store.get(EntryName(self.reader.server.url, key_id))
+        except StoreUnavailable:
+            return None
+        return None if secret is None else secret.fingerprint()
