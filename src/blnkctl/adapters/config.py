@@ -4,12 +4,12 @@ Checked with plain code: a validation library would cost every command more than
 """
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from blnkctl.domain.contexts import STORES, AdminKeySource, Configuration, Context, check_context_name
-from blnkctl.domain.errors import BlnkctlError, NotConfigured
+from blnkctl.domain.errors import BlnkctlError, NotConfigured, UsageError
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.system.files import ensure_private_directory, write_atomically
 
@@ -29,12 +29,35 @@ class ConfigurationFile:
         Raises:
             NotConfigured: it cannot be read or parsed; it is left as it is.
         """
-        content = self._content()
+        return self._read(self._parse(self._content()))
+
+    def parse(self, content: str, source: str) -> Configuration:
+        """Read the content of another file.
+
+        Raises:
+            UsageError: it is no such configuration.
+        """
         try:
-            document = tomllib.loads(content)
+            return self._read(self._parse(content))
+        except NotConfigured as problem:
+            what = problem.message.partition(": ")[2].removesuffix(" It was left as it is.")
+            raise UsageError(f"{source} holds no contexts that can be used: {what}", code="bad_input") from None
+
+    def export(self, contexts: Iterable[Context]) -> str:
+        """Return contexts as TOML."""
+        import tomlkit
+
+        tables = {
+            context.name: {key: value for key, value in _as_table(context).items() if value is not None}
+            for context in contexts
+        }
+        return tomlkit.dumps({"contexts": tables})
+
+    def _parse(self, content: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(content)
         except tomllib.TOMLDecodeError as error:
             raise self._broken(str(error)) from None
-        return self._read(document)
 
     def save_context(self, context: Context, *, make_current: bool) -> None:
         """Add or replace a context, keeping comments and unknown keys of the file."""

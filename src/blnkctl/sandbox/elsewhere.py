@@ -90,7 +90,7 @@ def answer(method: str, match: Match, body: bytes, version: Version, scene: Scen
 
 
 def _filled(node: Node | None) -> bool:
-    return node is not None and node.kind == "string" and node.text != ""
+    return node is not None and (node.text != "" if node.kind == "string" else node.pairs != [])
 
 
 class _Said:

@@ -118,18 +118,24 @@ class Emulator:
         body: bytes = b"",
         client: str = "127.0.0.1",
     ) -> Response:
-        """Answer one request; the processes take turns. The target is a path with its query."""
-        path, query = _split_target(target)
-        if path is None:
+        """Answer one request; the processes take turns.
+
+        The target is a path with its query as on the wire, each octet one character.
+        """
+        parts = _split_target(target)
+        if parts is None:
             return replies.bad_request()
-        lowered = {name.lower(): value.strip(" \t") for name, value in headers.items()}
-        request = _Request(method, path, query, lowered, body, client)
+        path, query = parts
         match = self._routes.match(method, path)
         if match is None and self._routes.redirects(method, path):
             return replies.redirect(method, path[:-1], query)
+        lowered = {name.lower(): value.strip(" \t") for name, value in headers.items()}
+        request = _Request(method, path, query, lowered, body, client)
+        return self._through_middlewares(request, match, self._next_process())
+
+    def _next_process(self) -> _Process:
         with self._turn_lock:
-            process = next(self._turns)
-        return self._through_middlewares(request, match, process)
+            return next(self._turns)
 
     def _through_middlewares(self, request: _Request, match: Match | None, process: _Process) -> Response:
         sent: list[tuple[str, str]] = []
@@ -195,14 +201,14 @@ class Emulator:
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-def _split_target(target: str) -> tuple[str | None, str]:
+def _split_target(target: str) -> tuple[str, str] | None:
     """Return path and query; None for a target that Go's server cannot read."""
     origin = re.match(r"https?://[^/?]*", target, re.IGNORECASE)
     if origin is not None:
         target = target[origin.end() :] or "/"
     path, _, query = target.partition("?")
     if not path.startswith("/") or _BAD_ESCAPE.search(path) or re.search(r"[\x00-\x20\x7f]", target):
-        return None, ""
+        return None
     return _unescaped(path), query
 
 

@@ -19,6 +19,8 @@ _LITERALS: dict[int, tuple[bytes, str, object]] = {
     ord("n"): (b"null", "null", None),
 }
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_UNSAFE = re.compile("[<>&\u2028\u2029]")
+_write = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -231,14 +233,14 @@ def _quoted(octet: int) -> str:
 def encode(value: object) -> str:
     """Write compactly, with Go's escapes of HTML; mappings keep their order."""
     if isinstance(value, str):
-        return re.sub("[<>&\u2028\u2029]", lambda m: _HTML[m[0]], json.dumps(value, ensure_ascii=False))
+        return _UNSAFE.sub(lambda found: _HTML[found[0]], _write(value))
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{encode(key)}:{encode(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence):
         return "[" + ",".join(map(encode, value)) + "]"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return str(int(value))
-    return json.dumps(value)
+    return _write(value)
 
 
 def to_plain(node: Node) -> object:

@@ -45,7 +45,9 @@ class JournalFile:
         return self._rows.values()
 
     def close(self) -> None:
+        """Let go of the file; a change that comes later is an OSError."""
         os.close(self._file)
+        self._file = -1
 
     def added(self, rows: Iterable[KeyRow]) -> None:
         self._append({"event": "added", "row": dataclasses.asdict(row)} for row in rows)
@@ -72,6 +74,7 @@ class JournalFile:
             os.ftruncate(self._file, sum(len(line) + 1 for line in whole))
         if not whole:
             self._append([_HEADER])
+        os.fchmod(self._file, 0o600)  # rows made before 0.12 are the keys themselves
 
     def _read(self) -> bytes:
         with os.fdopen(os.dup(self._file), "rb") as file:

@@ -10,7 +10,7 @@ Version = tuple[int, int, int]
 OLDEST = "0.10.1"
 NEWEST = "0.15.2"
 
-_FORM = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
+_FORM = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})", re.ASCII)
 
 
 def parse_version(text: str) -> Version:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from blnkctl.sandbox.replies import Response
+from blnkctl.sandbox.replies import Response, bad_request
 
 Answer = Callable[[str, str, Mapping[str, str], bytes, str], Response]
 
@@ -47,8 +48,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report a fault of the sandbox; a client that hangs up is none."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -69,12 +68,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a log line could carry a key."""
 
     def _respond(self) -> None:
-        body = self._read_body()
+        try:
+            body = self._read_body()
+        except ValueError:  # chunks that are none
+            self._send(bad_request())
+            return
         # Two keys in one request: like Go, take the first.
         headers = {name.lower(): value for name, value in reversed(self.headers.items())}
+        # Not self.path, which folds leading slashes.
         target = self.requestline.split()[1]
-        answer = self.server.answer(self.command, target, headers, body, self.client_address[0])
-        self._send(answer)
+        self._send(self.server.answer(self.command, target, headers, body, self.client_address[0]))
 
     def _read_body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
@@ -94,7 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers:
             self.send_header(name, value)
         self.send_header("Date", self.date_time_string())
-        if self.close_connection and answer.header("Connection") is None:
+        if answer.header("Connection") is not None:
+            self.close_connection = True
+        elif self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(self._framed(answer))

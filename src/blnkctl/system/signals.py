@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -22,13 +23,26 @@ class Interrupts:
     def __init__(self, on_wait: Callable[[], None] = lambda: None) -> None:
         self.received: int | None = None
         self._holding = 0
+        self._before: dict[int, Any] = {}
         self._on_wait = on_wait
 
     def install(self) -> None:
         """Take over the three signals, except those the parent ignores (nohup). Only in the main thread."""
         for number in CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
+                self._before[number] = signal.signal(number, self._handle)
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def release(self) -> None:
+        """Give the signals back, for a program that takes this one's place."""
+        for number in CAUGHT:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

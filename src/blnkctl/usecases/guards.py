@@ -61,12 +61,11 @@ def signs_of_a_restored_server(known: Sequence[KnownKey], rows: Sequence[ApiKey]
     listed = {row.id: row for row in rows}
     for key in known:
         row = listed.get(key.id)
+        shown = f"the key {key.id} ({escape_unsafe(f'{key.owner}/{key.name}')})"
         if row is None:
-            return (
-                f"the key {key.id} ({escape_unsafe(key.owner)}/{escape_unsafe(key.name)}), made here, is gone there"
-            )
+            return f"{shown}, made here, is gone there"
         if key.is_revoked and not row.is_revoked:
-            return f"the key {key.id} ({escape_unsafe(key.owner)}/{escape_unsafe(key.name)}), revoked here, is live there"
+            return f"{shown}, revoked here, is live there"
     return None
 
 

@@ -1,0 +1,339 @@
+"""`blnkctl context …`."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blnkctl.cli.inputs import read_secret, read_text
+from blnkctl.cli.options import application, command
+from blnkctl.cli.output import Result
+from blnkctl.cli.run import Run
+from blnkctl.cli.terminal import Confirmer
+from blnkctl.domain.contexts import (
+    AdminKeySource,
+    Configuration,
+    Context,
+    check_context_name,
+    check_store_kind,
+    check_transport,
+)
+from blnkctl.domain.errors import BlnkctlError, UsageError
+from blnkctl.domain.names import check_typed_name, escape_unsafe
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import parse_server_url
+from blnkctl.ports import ADMIN, EntryName
+from blnkctl.usecases.contexts import CheckServer, keep_admin_key, shares_server
+from blnkctl.usecases.targets import is_set, no_such_context
+
+app = application(
+    "Name servers, and choose the one in use. A context is a server's URL, where its admin key is, which store keeps"
+    " its secrets, and defaults. The file that holds them never holds a secret.",
+    """
+    blnkctl context add prod --url https://ledger.example.com --store age --owner acme --protected
+    blnkctl context add ci --url http://127.0.0.1:5001 --store age --admin-key-command 'pass show blnk/ci'
+    blnkctl context use prod
+    """,
+)
+DEFAULT_GRACE = "24h"
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The context's name.")]
+OptionalName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The one in use unless given.")]
+Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="The server.")]
+OwnerList = Annotated[list[str] | None, typer.Option("--owner", metavar="O", help="A default owner (repeatable).")]
+Store = Annotated[str | None, typer.Option("--store", metavar="STORE", help="Where secrets are kept: age.")]
+CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="FILE", help="Trust this authority, and no other.")]
+AllowHttp = Annotated[
+    bool | None, typer.Option("--allow-http/--no-allow-http", help="Plain http beyond this machine.")
+]
+Protected = Annotated[bool | None, typer.Option("--protected/--not-protected", help="Changes want the name typed.")]
+KeyCommand = Annotated[
+    str | None, typer.Option("--admin-key-command", metavar="CMD", help="The key is what this program prints.")
+]
+KeyFile = Annotated[str | None, typer.Option("--admin-key-file", metavar="FILE", help="The key is in this file.")]
+KeyStdin = Annotated[bool, typer.Option("--admin-key-stdin", help="Read the key from standard input, and store it.")]
+
+
+@command(
+    app,
+    "add",
+    """
+    blnkctl context add prod --url https://ledger.example.com --store age
+    pass show blnk/prod | blnkctl context add prod --url https://ledger.example.com --store age --admin-key-stdin
+    """,
+)
+def add(
+    ctx: typer.Context,
+    name: Name,
+    url: Url = None,
+    owner: OwnerList = None,
+    store: Store = None,
+    ca_file: CaFile = None,
+    allow_http: AllowHttp = None,
+    protected: Protected = None,
+    admin_key_command: KeyCommand = None,
+    admin_key_file: KeyFile = None,
+    admin_key_stdin: KeyStdin = False,
+) -> int:
+    """Name a server. It is reached, and its admin key tried, before anything is kept.
+
+    The key is asked for unseen and put into the store, unless it stays where --admin-key-command or --admin-key-file
+    find it. The first context is the one in use.
+
+    Exit codes: 0, 2 a bad name or URL, 3 no store named, 4 the key was refused or secure mode is off, 9 not reached.
+    """
+    run = Run.of(ctx)
+    check_context_name(name)
+    configuration = run.wiring.configuration
+    if configuration.find(name) is not None:
+        hint = f"Change it with: blnkctl context set {name}"
+        raise UsageError(f"There is a context {name} already.", code="context_exists", hint=hint)
+    if url is None:
+        raise UsageError("The server's --url is missing.", code="no_url")
+    source = _source(admin_key_command, admin_key_file, admin_key_stdin)
+    named_store = store or run.environment.get("BLNKCTL_STORE")
+    run.wiring.open_store(None if named_store is None else check_store_kind(named_store))
+    context = Context(
+        name=name,
+        url=parse_server_url(url),
+        store=named_store,
+        owners=_owners(owner),
+        admin_key=source,
+        ca_file=_absolute(ca_file),
+        allow_http=bool(allow_http),
+        protected=bool(protected),
+    )
+    _check_and_save(run, context, admin_key_stdin, make_current=configuration.current is None)
+    return run.finish(Result([_record(context, run.wiring.configuration_file.load())], is_list=False))
+
+
+@command(app, "set", "blnkctl context set prod --owner acme --owner globex")
+def set_(
+    ctx: typer.Context,
+    name: Name,
+    url: Url = None,
+    owner: OwnerList = None,
+    store: Store = None,
+    ca_file: CaFile = None,
+    allow_http: AllowHttp = None,
+    protected: Protected = None,
+    admin_key_command: KeyCommand = None,
+    admin_key_file: KeyFile = None,
+    admin_key_stdin: KeyStdin = False,
+) -> int:
+    """Change a context. A new --url asks for the admin key again: a key is never sent to another server."""
+    run = Run.of(ctx)
+    old = _find(run, name)
+    new_key = bool(admin_key_command or admin_key_file or admin_key_stdin)
+    changed = replace(
+        old,
+        url=old.url if url is None else parse_server_url(url),
+        owners=old.owners if owner is None else _owners(owner),
+        store=old.store if store is None else check_store_kind(store),
+        ca_file=old.ca_file if ca_file is None else _absolute(ca_file),
+        allow_http=old.allow_http if allow_http is None else allow_http,
+        protected=old.protected if protected is None else protected,
+        admin_key=old.admin_key,
+    )
+    if new_key or changed.url != old.url:
+        changed = replace(changed, admin_key=_source(admin_key_command, admin_key_file, admin_key_stdin))
+        _check_and_save(run, changed, admin_key_stdin, make_current=False)
+    else:
+        _check_transport(run, changed)
+        run.wiring.configuration_file.save_context(changed, make_current=False)
+    return run.finish(Result([_record(changed, run.wiring.configuration_file.load())], is_list=False))
+
+
+@command(app, "list", "blnkctl context list")
+def list_contexts(ctx: typer.Context) -> int:
+    """List the contexts."""
+    run = Run.of(ctx)
+    configuration = _configuration(run)
+    return run.finish(Result([_record(context, configuration) for context in configuration.contexts]))
+
+
+@command(app, "use", "blnkctl context use prod")
+def use(ctx: typer.Context, name: Name) -> int:
+    """Make a context the one in use."""
+    run = Run.of(ctx)
+    context = _find(run, name)
+    run.wiring.configuration_file.use_context(name)
+    run.terminal.note(f"In use: {name} ({context.url})")
+    return 0
+
+
+@command(app, "show", "blnkctl context show prod -o json")
+def show(ctx: typer.Context, name: OptionalName = None) -> int:
+    """Show a context, without its key."""
+    run = Run.of(ctx)
+    return run.finish(Result([_record(_chosen(run, name), _configuration(run))], is_list=False))
+
+
+@command(app, "rename", "blnkctl context rename prod production")
+def rename(
+    ctx: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The name now.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The name to be.")],
+) -> int:
+    """Rename a context."""
+    run = Run.of(ctx)
+    _find(run, old)
+    if run.wiring.configuration.find(check_context_name(new)) is not None:
+        raise UsageError(f"There is a context {new} already.", code="context_exists")
+    run.wiring.configuration_file.rename_context(old, new)
+    return 0
+
+
+@command(app, "remove", "blnkctl context remove old-staging")
+def remove(ctx: typer.Context, name: Name) -> int:
+    """Remove a context, and its admin key if no other context uses that server. Stored keys stay."""
+    run = Run.of(ctx)
+    context = _find(run, name)
+    confirmer = Confirmer(run.terminal, name if context.protected else None, run.flags.context == name)
+    confirmer.approve(f"Remove the context {name} ({context.url})?")
+    run.wiring.configuration_file.remove_context(name)
+    if not shares_server(context, run.wiring.configuration.contexts):
+        _forget_admin_key(run, context)
+    return 0
+
+
+@command(app, "export", "blnkctl context export prod > prod.toml")
+def export(ctx: typer.Context, name: OptionalName = None) -> int:
+    """Print contexts as TOML, without secrets: one, or all of them."""
+    run = Run.of(ctx)
+    chosen = _configuration(run).contexts if name is None else (_find(run, name),)
+    run.output.line(run.wiring.configuration_file.export(chosen), end="")
+    return 0
+
+
+@command(app, "import", "blnkctl context import prod.toml")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="TOML from `context export`; - is standard input.")],
+) -> int:
+    """Take contexts from a file. Keys that were in a store do not travel: set them again."""
+    run = Run.of(ctx)
+    taken = run.wiring.configuration_file.parse(read_text(file if file == "-" else Path(file)), file).contexts
+    known = run.wiring.configuration
+    for context in taken:
+        if known.find(context.name) is not None:
+            hint = f"Rename or remove it first: blnkctl context rename {context.name} NEW"
+            raise UsageError(f"There is a context {context.name} already.", code="context_exists", hint=hint)
+        if context.admin_key.command is not None:
+            shown = escape_unsafe(context.admin_key.command)
+            Confirmer(run.terminal).approve(f"{context.name} runs `{shown}` whenever it needs its key. Take it?")
+    for context in taken:
+        run.wiring.configuration_file.save_context(context, make_current=False)
+        if context.admin_key == AdminKeySource():
+            run.terminal.note(
+                f"{context.name} has no admin key yet: blnkctl context set {context.name} --admin-key-stdin"
+            )
+    return 0
+
+
+def _check_and_save(run: Run, context: Context, from_stdin: bool, *, make_current: bool) -> None:
+    """Try server and key; keep the key, then the context. What fails leaves everything as it was."""
+    wiring = run.wiring
+    _check_transport(run, context)
+    run.terminal.note(f"Target: {context.name} ({context.url})")
+    secret = _typed_key(run, context, from_stdin)
+    server = wiring.connect(context.url, context.ca_file, _fetcher(run, context, secret))
+    try:
+        CheckServer(server, run.terminal).run()
+        kept = None
+        if secret is not None:
+            kept = keep_admin_key(wiring.open_store(context.store), server, secret, f"canary-{secrets.token_hex(8)}")
+    finally:
+        server.close()
+    try:
+        wiring.configuration_file.save_context(context, make_current=make_current)
+    except BlnkctlError:
+        if kept is not None:
+            kept.undo()
+        raise
+
+
+def _typed_key(run: Run, context: Context, from_stdin: bool) -> Secret | None:
+    """Return a key that is to be stored, None where it stays in a file or with a command."""
+    if from_stdin:
+        return read_secret()
+    if context.admin_key != AdminKeySource():
+        return None
+    secret = run.terminal.ask_secret(f"Admin key of {context.url}: ")
+    if secret is None:
+        raise UsageError(
+            "The admin key is missing, and nobody is here to type it.",
+            code="no_admin_key",
+            hint="Give --admin-key-stdin, --admin-key-file FILE or --admin-key-command CMD.",
+        )
+    return secret
+
+
+def _fetcher(run: Run, context: Context, secret: Secret | None) -> Callable[[], Secret]:
+    if secret is not None:
+        return lambda: secret
+    return lambda: run.wiring.read_admin_key(context.admin_key, context.url, context.store, context.name)
+
+
+def _forget_admin_key(run: Run, context: Context) -> None:
+    if context.store is None or context.admin_key != AdminKeySource():
+        return
+    try:
+        run.wiring.open_store(context.store).delete(EntryName(context.url, ADMIN))
+    except BlnkctlError as problem:
+        run.terminal.warn(f"Its admin key may still be in the store: {problem.message}")
+
+
+def _check_transport(run: Run, context: Context) -> None:
+    allow_http = context.allow_http or is_set(run.environment, "BLNKCTL_ALLOW_HTTP")
+    check_transport(context.url, allow_http=allow_http)
+
+
+def _source(command: str | None, file: str | None, from_stdin: bool) -> AdminKeySource:
+    if sum((command is not None, file is not None, from_stdin)) > 1:
+        raise UsageError(
+            "Give one of --admin-key-command, --admin-key-file, --admin-key-stdin.", code="contradiction"
+        )
+    return AdminKeySource(command, _absolute(file))
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())
+
+
+def _owners(typed: list[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check_typed_name(owner, "owner") for owner in typed or ()))
+
+
+def _configuration(run: Run) -> Configuration:
+    configuration = run.wiring.configuration
+    if configuration.unknown:
+        run.terminal.warn(f"Unknown in {run.wiring.configuration_file.path}: {', '.join(configuration.unknown)}")
+    return configuration
+
+
+def _find(run: Run, name: str) -> Context:
+    configuration = _configuration(run)
+    context = configuration.find(name)
+    if context is None:
+        raise no_such_context(name, configuration)
+    return context
+
+
+def _chosen(run: Run, name: str | None) -> Context:
+    return _find(run, name or run.target.context or "")
+
+
+def _record(context: Context, configuration: Configuration) -> dict[str, object]:
+    return {
+        "name": context.name,
+        "url": str(context.url),
+        "store": context.store,
+        "owners": list(context.owners),
+        "protected": context.protected,
+        "grace": DEFAULT_GRACE,
+        "current": configuration.current == context.name,
+    }

@@ -1,0 +1,38 @@
+"""`blnkctl keys …`: a module a verb, imported when it is called."""
+
+from typing import ClassVar
+
+import typer
+
+from blnkctl.cli.options import LazyGroup, application
+
+
+class KeysGroup(LazyGroup):
+    """The verbs, in the order of a key's life."""
+
+    table: ClassVar = {
+        "create": ("blnkctl.cli.keys_create", "Create a key; its secret goes straight into the store."),
+        "list": ("blnkctl.cli.keys_list", "List keys."),
+        "show": ("blnkctl.cli.keys_show", "Show keys."),
+        "verify": ("blnkctl.cli.keys_verify", "Ask whether a stored secret authenticates."),
+        "exec": ("blnkctl.cli.keys_exec", "Run a command with a key in its environment."),
+        "reveal": ("blnkctl.cli.keys_reveal", "Print a stored secret."),
+        "revoke": ("blnkctl.cli.keys_revoke", "Revoke keys."),
+    }
+
+
+app: typer.Typer = application(
+    "Create, list, show, verify, use and revoke API keys."
+    "\n\n"
+    "KEY is an id (api_key_…), a unique beginning of one, or OWNER/NAME.",
+    """
+    blnkctl keys create billing --owner acme --scope transactions:write
+    blnkctl keys list
+    blnkctl keys exec acme/billing -- ./run-billing
+    """,
+    cls=KeysGroup,
+)
+
+
+# Typer makes a group only of what has commands or a callback, and the commands are not here yet.
+app.callback()(lambda: None)

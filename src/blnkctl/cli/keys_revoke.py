@@ -1,0 +1,186 @@
+"""`blnkctl keys revoke`."""
+
+from typing import Annotated
+
+import typer
+
+from blnkctl.cli.formats import Record, key_record
+from blnkctl.cli.options import application, command
+from blnkctl.cli.output import Result, Table
+from blnkctl.cli.run import Run
+from blnkctl.cli.selection import (
+    AllOwners,
+    Keys,
+    NameGlob,
+    Owners,
+    OwnersFrom,
+    Statuses,
+    key_reader,
+    key_words,
+    read_selection,
+)
+from blnkctl.domain.errors import BlnkctlError, Incomplete, UsageError
+from blnkctl.domain.keys import KeyStatus
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.times import parse_duration
+from blnkctl.usecases.listing import the_one
+from blnkctl.usecases.revoke import (
+    PROOF_LIMIT,
+    ProveRevoked,
+    Revocation,
+    RevokeKeys,
+    RevokeResult,
+    read_secrets_for_proof,
+)
+from blnkctl.usecases.views import KeyView
+
+app = application("Revoke keys.", "blnkctl keys revoke KEY")
+_SHOWN = 20
+
+
+@command(
+    app,
+    "revoke",
+    """
+    blnkctl keys revoke acme/billing
+    blnkctl keys revoke api_key_3caf24 --wait
+    blnkctl keys revoke --owner acme --name 'ci-*' --status active --dry-run
+    """,
+)
+def revoke(
+    ctx: typer.Context,
+    keys: Keys = None,
+    owner: Owners = None,
+    owners_from: OwnersFrom = None,
+    all_owners: AllOwners = False,
+    status: Statuses = None,
+    name: NameGlob = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when every server process refuses the key.")] = False,
+    wait_limit: Annotated[str, typer.Option("--wait-limit", metavar="D", help="Give up waiting after this.")] = "6m",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be revoked, and send nothing.")] = False,
+) -> int:
+    """Revoke keys, named by KEY or by selectors. A revoked key stays listed and works never again.
+
+    Without --wait other server processes may accept the key for a minute more. --wait needs the stored secret: it
+    returns when twenty answers in a row, over at least 70 seconds, refused it.
+
+    Exit codes: 0 revoked, also if they were already, 2 several live keys fit, 6 unknown, 7 no such key, 8 some failed
+    or the proof was not reached, 11 not confirmed, 12 Core before 0.12.
+    """
+    run = Run.of(ctx)
+    limit = parse_duration(wait_limit, flag="--wait-limit") if wait_limit != "6m" else PROOF_LIMIT
+    has_selector = bool(owners_from or all_owners or status or name or (owner and not keys))
+    views = (
+        _selected(run, keys, owner, owners_from, all_owners, status, name)
+        if has_selector
+        else _named(run, keys, owner)
+    )
+    if dry_run:
+        return run.finish(_plan(views))
+    secrets = read_secrets_for_proof(views, run.wiring.store, run.wiring.server) if wait else {}
+    if _live(views):
+        _confirm(run, views, bulk=has_selector)
+    revocations = _revoke(run, views)
+    if wait:
+        prover = ProveRevoked(run.wiring.server, run.wiring.clock, run.terminal)
+        revocations = [
+            item if item.result is RevokeResult.FAILED else prover.run(item, secrets[item.view.key.id], limit)
+            for item in revocations
+        ]
+    elif any(item.result is RevokeResult.REVOKED for item in revocations):
+        run.terminal.note("Other server processes may accept them for a minute more; --wait waits for that.")
+    return run.finish(_result(revocations))
+
+
+def _named(run: Run, keys: list[str] | None, owner: list[str] | None) -> list[KeyView]:
+    words = key_words(keys)
+    run.change_target()
+    reader = key_reader(run, owner)
+    viewpoint = reader.viewpoint()
+    return [the_one(word, reader.find(word, viewpoint)) for word in words]
+
+
+def _selected(
+    run: Run,
+    keys: list[str] | None,
+    owner: list[str] | None,
+    owners_from: str | None,
+    all_owners: bool,
+    status: list[str] | None,
+    name: str | None,
+) -> list[KeyView]:
+    """Return the selected keys that can be revoked: an incomplete list is no plan."""
+    if keys:
+        raise UsageError("Give KEYs or selectors, not both.", code="contradiction")
+    run.change_target()
+    listing = key_reader(run).select(read_selection(run, owner, owners_from, all_owners, status, name))
+    views = [view for view in listing.views if view.status is not KeyStatus.REVOKED]
+    if listing.errors:
+        raise Incomplete(
+            f"{listing.errors[0].message} Nothing was revoked.",
+            code="list_incomplete",
+            hint="Leave that owner out with --owner, or try again.",
+        )
+    return views
+
+
+def _live(views: list[KeyView]) -> list[KeyView]:
+    return [view for view in views if not view.key.is_revoked]
+
+
+def _confirm(run: Run, views: list[KeyView], *, bulk: bool) -> None:
+    live = _live(views)
+    if bulk or len(live) > 1:
+        for view in live[:_SHOWN]:
+            run.terminal.note(f"  {view.key.id}  {escape_unsafe(view.full_name)}  {view.status}")
+        if len(live) > _SHOWN:
+            run.terminal.note(f"  … and {len(live) - _SHOWN} more")
+    what = escape_unsafe(live[0].full_name) if len(live) == 1 else f"these {len(live)} keys"
+    run.confirmer().approve(f"Revoke {what}? Whoever uses {'it' if len(live) == 1 else 'them'} is refused.")
+
+
+def _revoke(run: Run, views: list[KeyView]) -> list[Revocation]:
+    wiring = run.wiring
+    revoker = RevokeKeys(
+        wiring.server, wiring.journal, wiring.locks, wiring.clock, run.terminal, wiring.actor, run.flags.reason
+    )
+    with run.terminal.progress("Revoking") as advance:
+        return revoker.run(views, advance)
+
+
+def _plan(views: list[KeyView]) -> Result:
+    from blnkctl.cli.key_tables import key_result
+
+    return key_result([key_record(view) for view in _live(views)])
+
+
+def _result(revocations: list[Revocation]) -> Result:
+    errors = [_failure(item.error, len(revocations)) for item in revocations if item.error is not None]
+    table = Table(("key", "id", "result"), _cells)
+    return Result([_record(item) for item in revocations], errors=errors, table=table)
+
+
+def _failure(error: BlnkctlError, count: int) -> BlnkctlError:
+    """One key's failure keeps its own exit code; among several it is a part that is missing."""
+    from blnkctl.domain.errors import OutcomeUnknown
+
+    if count == 1 or isinstance(error, OutcomeUnknown | Incomplete):
+        return error
+    return Incomplete(error.message, code=error.code, hint=error.hint, target=error.target)
+
+
+def _record(item: Revocation) -> Record:
+    proof = None
+    if item.proof is not None:
+        proof = {
+            "probes": item.proof.probes,
+            "accepted": item.proof.accepted,
+            "refused_since": item.proof.refused_since,
+        }
+    return {"key": key_record(item.view), "result": str(item.result), "proof": proof}
+
+
+def _cells(record: Record) -> list[str]:
+    key = record["key"]
+    assert isinstance(key, dict)
+    return [escape_unsafe(f"{key['owner']}/{key['name']}"), str(key["id"]), str(record["result"]).replace("_", " ")]

@@ -1,0 +1,85 @@
+"""The error boundary: argv in, exit code out; every failure as words on standard error and, if asked, as JSON."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import typer
+
+from blnkctl.cli.arguments import known_prefix, last_format
+from blnkctl.cli.exits import BUG, exit_code
+from blnkctl.cli.output import Output
+from blnkctl.cli.root import build_root
+from blnkctl.cli.run import Run
+from blnkctl.domain.errors import BlnkctlError, UsageError
+from blnkctl.system.signals import Interrupted
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    given = list(arguments)
+    run = Run(given, os.environ if environment is None else environment)
+    run.signals.install()
+    try:
+        return _finish(run, _call(run, given))
+    except Interrupted as interrupted:
+        return _interrupted(run, interrupted.number)
+    except BlnkctlError as error:
+        return _failed(run, given, error)
+    except typer.TyperException as error:
+        return _failed(run, given, _usage(error, given))
+    except (typer.Abort, EOFError):
+        return _failed(run, given, UsageError("The input ended early.", code="input_ended"))
+    except Exception as error:  # noqa: BLE001 (the one boundary: whatever escaped is a bug, told without its values)
+        return _bug(run, given, error)
+    finally:
+        run.close()
+        run.signals.restore()
+
+
+def _call(run: Run, arguments: list[str]) -> int:
+    code = build_root().main(args=arguments, prog_name="blnkctl", standalone_mode=False, obj=run)
+    return code if isinstance(code, int) else 0
+
+
+def _finish(run: Run, code: int) -> int:
+    """A signal that had to wait for a step ends the program now that the step's outcome was told."""
+    return code if run.signals.received is None else _interrupted(run, run.signals.received)
+
+
+def _interrupted(run: Run, number: int) -> int:
+    run.terminal.note("Interrupted. What was begun is recorded; to settle it: blnkctl recover")
+    return 128 + number
+
+
+def _failed(run: Run, arguments: list[str], error: BlnkctlError) -> int:
+    run.terminal.fail(error)
+    _output(run, arguments).write_failure(error)
+    return exit_code(error)
+
+
+def _output(run: Run, arguments: list[str]) -> Output:
+    chosen = (
+        run.flags.output or last_format(arguments) or last_format(["-o", run.environment.get("BLNKCTL_OUTPUT", "")])
+    )
+    return Output(run.terminal, run.command or known_prefix(arguments), chosen)
+
+
+def _usage(error: typer.TyperException, arguments: list[str]) -> UsageError:
+    path = " ".join(["blnkctl", *known_prefix(arguments).split()])
+    return UsageError(error.format_message(), hint=f"{path} --help")
+
+
+def _bug(run: Run, arguments: list[str], error: Exception) -> int:
+    """Say that this is our fault. The exception's text may quote a value, so it is shown only under --debug."""
+    if run.flags.debug:
+        import traceback
+
+        run.terminal.trace("".join(traceback.format_exception(error)).rstrip())
+    failure = BlnkctlError(
+        f"blnkctl met a bug of its own ({type(error).__name__}). What was begun is recorded.",
+        code="bug",
+        hint="Run `blnkctl recover`, then report this with the output of the same command under --debug.",
+    )
+    run.terminal.fail(failure)
+    _output(run, arguments).write_failure(failure)
+    return BUG

@@ -1,0 +1,109 @@
+"""Standard output: the result and nothing else, in the format asked for."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from blnkctl.cli.formats import Record, cell, csv_text, document, tsv_line
+from blnkctl.cli.terminal import Terminal
+from blnkctl.domain.errors import BlnkctlError
+
+
+@dataclass(frozen=True)
+class Table:
+    """How records look in a table: headings and the text of each cell; `priority` columns go first when narrow."""
+
+    headings: tuple[str, ...]
+    cells: Callable[[Record], Sequence[str]]
+
+
+@dataclass
+class Result:
+    """What a command hands over: one record or many, and what went wrong beside it.
+
+    `columns` None: the keys of the first record, in their order.
+    """
+
+    records: Iterable[Record]
+    is_list: bool = True
+    columns: tuple[str, ...] | None = None
+    table: Table | None = None
+    errors: list[BlnkctlError] = field(default_factory=list)
+    coverage: Callable[[], Record] | None = None
+
+
+class Output:
+    """Writes results. A closed standard output never stops a change."""
+
+    def __init__(self, terminal: Terminal, command: str, chosen: str | None) -> None:
+        self._terminal = terminal
+        self._command = command
+        self.chosen = chosen or ("table" if terminal.shows_tables else "tsv")
+
+    def write(self, result: Result) -> None:
+        """Write a result in the chosen format."""
+        writers = {
+            "json": self._json,
+            "jsonl": self._jsonl,
+            "tsv": self._tsv,
+            "csv": self._csv,
+            "ids": self._ids,
+            "table": self._table,
+        }
+        writers[self.chosen](result)
+
+    def write_failure(self, error: BlnkctlError) -> None:
+        """Write the document of a command that failed, where the format has one."""
+        if self.chosen == "json":
+            self.line(document(self._command, None, [error]))
+
+    def line(self, text: str, end: str = "\n") -> None:
+        """Write one line."""
+        write_out(text + end, self._terminal)
+
+    def _json(self, result: Result) -> None:
+        records = list(result.records)
+        coverage = result.coverage() if result.coverage is not None else None
+        data: object = records if result.is_list else records[0]
+        is_partial = bool(result.errors) and len(result.errors) < max(len(records), 2)
+        self.line(document(self._command, data, result.errors, coverage, partial=is_partial or bool(coverage)))
+
+    def _jsonl(self, result: Result) -> None:
+        for record in result.records:
+            self.line(json.dumps(record))
+
+    def _tsv(self, result: Result) -> None:
+        for record in result.records:
+            self.line(tsv_line(record.get(column) for column in result.columns or record))
+
+    def _csv(self, result: Result) -> None:
+        records = iter(result.records)
+        first = next(records, None)
+        columns = result.columns or tuple(first or ())
+        if columns:
+            self.line(csv_text(columns))
+        for record in chain(() if first is None else (first,), records):
+            self.line(csv_text(record.get(column) for column in columns))
+
+    def _ids(self, result: Result) -> None:
+        for record in result.records:
+            self.line(cell(record.get("id", next(iter(record.values())))))
+
+    def _table(self, result: Result) -> None:
+        from blnkctl.cli.tables import render
+
+        text = render(result, sys.stdout, colour=self._terminal.may_colour(sys.stdout))
+        if text:
+            self.line(text, end="")
+
+
+def write_out(text: str, terminal: Terminal) -> None:
+    """Write to standard output; whoever closed it does not want the rest, and nothing is undone for that."""
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        return
+    except (OSError, ValueError, AttributeError) as error:
+        terminal.warn(f"The result could not be written to standard output: {error}.")

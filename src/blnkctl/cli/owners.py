@@ -1,0 +1,89 @@
+"""`blnkctl owners …`."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blnkctl.cli.inputs import read_lines
+from blnkctl.cli.options import application, command
+from blnkctl.cli.output import Result
+from blnkctl.cli.run import Run
+from blnkctl.domain.errors import NotFound, UsageError
+from blnkctl.domain.names import check_typed_name, escape_unsafe
+
+app = application(
+    "Remember the owners of keys. Blnk cannot list its owners, so blnkctl keeps a list for each server:"
+    " those of the context, those added here, and those of keys made here.",
+    """
+    blnkctl owners add acme globex
+    blnkctl owners list
+    """,
+)
+
+
+@command(app, "list", "blnkctl owners list -o json")
+def list_owners(ctx: typer.Context) -> int:
+    """List the known owners, where each is known from, and how many keys of theirs are in the index."""
+    run = Run.of(ctx)
+    target, journal = run.target, run.wiring.journal
+    sources = journal.owners(target.url) | dict.fromkeys(target.owners, "context")
+    counts = Counter(key.owner for key in journal.known_keys(target.url))
+    records = [{"owner": owner, "source": sources[owner], "keys": counts[owner]} for owner in sorted(sources)]
+    return run.finish(Result(list(records)))
+
+
+@command(app, "add", "blnkctl owners add acme globex")
+def add_owners(
+    ctx: typer.Context, owners: Annotated[list[str], typer.Argument(metavar="O…", help="Owners to remember.")]
+) -> int:
+    """Remember owners of the server in use."""
+    return _add(Run.of(ctx), [check_typed_name(owner, "owner") for owner in owners])
+
+
+@command(app, "remove", "blnkctl owners remove globex")
+def remove_owners(
+    ctx: typer.Context, owners: Annotated[list[str], typer.Argument(metavar="O…", help="Owners to forget.")]
+) -> int:
+    """Forget owners that were added. Their keys are not touched."""
+    run = Run.of(ctx)
+    target = run.change_target()
+    sources = run.wiring.journal.owners(target.url)
+    for owner in owners:
+        if owner in target.owners:
+            raise UsageError(
+                f"{escape_unsafe(owner)} is an owner of the context itself.",
+                code="owner_of_context",
+                hint=f"Change them with: blnkctl context set {target.context} --owner …",
+            )
+        if sources.get(owner) != "added":
+            detail = "; it is known from keys in the index" if owner in sources else ""
+            raise NotFound(f"{escape_unsafe(owner)} was never added{detail}.", code="no_such_owner", target=owner)
+    count = run.wiring.journal.remove_owners(target.url, owners)
+    run.terminal.note(f"{count} forgotten.")
+    return 0
+
+
+@command(
+    app,
+    "import",
+    """
+    blnkctl owners import owners.txt
+    psql -Atc 'SELECT DISTINCT owner_id FROM blnk.api_keys' blnk | blnkctl owners import -
+    """,
+)
+def import_owners(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="One owner a line; - reads standard input.")],
+) -> int:
+    """Remember the owners in a file, one a line."""
+    owners = read_lines(file if file == "-" else Path(file))
+    return _add(Run.of(ctx), [check_typed_name(owner, "owner") for owner in owners])
+
+
+def _add(run: Run, owners: list[str]) -> int:
+    target = run.change_target()
+    count = run.wiring.journal.add_owners(target.url, owners)
+    run.terminal.note(f"{count} new, {len(set(owners)) - count} known already.")
+    return 0

@@ -1,0 +1,64 @@
+"""The root of the command tree. A group's module is imported only when the group is named."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
+
+import typer
+from typer.main import get_command
+
+from blnkctl import __version__
+from blnkctl.cli.options import Group, LazyGroup, application
+
+GROUPS = {
+    "context": ("blnkctl.cli.contexts", "Name servers, and choose the one in use."),
+    "owners": ("blnkctl.cli.owners", "Remember the owners of keys: Blnk cannot list them."),
+    "doctor": ("blnkctl.cli.doctor", "Look at everything that a key's life depends on."),
+    "keys": ("blnkctl.cli.keys", "Create, list, show, verify, use and revoke API keys."),
+    "scopes": ("blnkctl.cli.scopes", "Explain what scopes open, before a key has them."),
+    "recover": ("blnkctl.cli.recover", "Settle what was begun and not finished."),
+    "store": ("blnkctl.cli.store", "Make and look after the store of secrets."),
+    "sandbox": ("blnkctl.cli.sandbox", "Run a throwaway server to try things on."),
+}
+
+
+class RootGroup(LazyGroup):
+    """The root's commands, in the order of a first day's work."""
+
+    table: ClassVar = GROUPS
+
+
+def build_root() -> Any:
+    """Return the root command."""
+    app = application(
+        "Administer the API keys of a Blnk ledger: a key goes from the server straight into an encrypted store,"
+        " is proven to be there, and is never shown unless asked for.",
+        """
+        blnkctl sandbox -- bash                      # a throwaway server to try things on
+        blnkctl store init
+        blnkctl context add prod --url https://ledger.example.com --store age
+        blnkctl keys create billing --owner acme --scope transactions:write,balances:read
+        blnkctl keys exec acme/billing -- ./run-billing
+        """,
+        cls=RootGroup,
+    )
+    app.callback()(_root)
+    return get_command(app)
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"blnkctl {__version__}")
+        raise typer.Exit
+
+
+def command_names(path: Sequence[str]) -> list[str]:
+    """Return the names that may follow a path of the tree."""
+    if not path:
+        return list(GROUPS)
+    if len(path) > 1 or path[0] not in GROUPS:
+        return []
+    group: Any = get_command(import_module(GROUPS[path[0]][0]).app)
+    return list(group.list_commands(typer.Context(group))) if isinstance(group, Group) else []

@@ -1,0 +1,91 @@
+"""One run of a command: its flags, its terminal, its output, and the lazy factories behind it."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import typer
+
+from blnkctl.cli.exits import combined_code
+from blnkctl.cli.flags import Flags, check_format
+from blnkctl.cli.output import Output, Result
+from blnkctl.cli.terminal import Confirmer, Terminal
+from blnkctl.system.clock import SystemClock
+from blnkctl.system.signals import Interrupts
+from blnkctl.usecases.targets import Target
+from blnkctl.wiring import Settings, Wiring
+
+
+class Run:
+    """What a command function works with; the root context's object."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.arguments = tuple(arguments)
+        self.environment = environment
+        self.flags = Flags()
+        self.terminal = Terminal(environment, self.flags.manners)
+        self.signals = Interrupts(lambda: self.terminal.note("Finishing the step in flight; once more aborts it."))
+        self.command = ""
+
+    @classmethod
+    def of(cls, ctx: typer.Context) -> "Run":
+        """Return the run of a command's context."""
+        run = ctx.find_root().obj
+        assert isinstance(run, cls)
+        run.command = ctx.command_path.partition(" ")[2]
+        return run
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The factories, once the flags are known."""
+        settings = Settings(
+            environment=self.environment,
+            context=self.flags.context,
+            timeout=self.flags.timeout,
+            ask_secret=self.terminal.ask_secret,
+            trace=self.terminal.trace if self.flags.manners.verbose else None,
+            clock=SystemClock(),
+            signals=self.signals,
+        )
+        return Wiring(settings)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "wiring" in self.__dict__:
+            self.wiring.close()
+
+    @property
+    def chosen_format(self) -> str | None:
+        """The format asked for by flag, else by the environment."""
+        given = self.environment.get("BLNKCTL_OUTPUT")
+        return self.flags.output or (check_format(given, "BLNKCTL_OUTPUT") if given else None)
+
+    @cached_property
+    def output(self) -> Output:
+        """The writer of the result."""
+        return Output(self.terminal, self.command, self.chosen_format)
+
+    @cached_property
+    def target(self) -> Target:
+        """The server in use; what was passed over to choose it is told."""
+        self.output  # noqa: B018 (a format that does not exist is met before anything is sent)
+        target = self.wiring.target
+        for note in target.notes:
+            self.terminal.note(note)
+        return target
+
+    def change_target(self) -> Target:
+        """Return the server in use, naming it: every change begins with this line."""
+        self.terminal.note(f"Target: {self.target.describe()}")
+        return self.target
+
+    def confirmer(self) -> Confirmer:
+        """Return who approves, for the target in use."""
+        target = self.target
+        return Confirmer(self.terminal, target.context if target.is_protected else None, target.is_named_outright)
+
+    def finish(self, result: Result) -> int:
+        """Write the result, tell what went wrong, and return the exit code."""
+        self.output.write(result)
+        for error in result.errors:
+            self.terminal.fail(error)
+        return combined_code(result.errors)

@@ -1,0 +1,98 @@
+"""`blnkctl scopes …`."""
+
+from typing import Annotated
+
+import typer
+
+from blnkctl.cli.options import application, command
+from blnkctl.cli.output import Result
+from blnkctl.cli.run import Run
+from blnkctl.domain.errors import BlnkctlError, GateTripped
+from blnkctl.domain.generations import Generation
+from blnkctl.domain.scopes import ScopeReport, every_scope, opened_by, report_on, warnings_about
+
+app = application(
+    "Explain what scopes open. The answers are for the server in use, or for the newest Core where there is none.",
+    """
+    blnkctl scopes list
+    blnkctl scopes check ledgers:read balance:write
+    blnkctl scopes explain identities:write
+    """,
+)
+Scopes = Annotated[list[str], typer.Argument(metavar="R:A…", help="Scopes, resource:action.")]
+
+
+@command(app, "list", "blnkctl scopes list")
+def list_scopes(ctx: typer.Context) -> int:
+    """List every scope, how many routes it opens, and what is surprising about it."""
+    run = Run.of(ctx)
+    generation = _generation(run)
+    records: list[dict[str, object]] = [
+        {
+            "scope": scope,
+            "opens": len(opened_by(scope, generation)),
+            "note": " ".join(warnings_about(scope, generation)) or None,
+        }
+        for scope in every_scope()
+    ]
+    return run.finish(Result(records))
+
+
+@command(app, "check", "blnkctl scopes check ledgers:read balances:write")
+def check_scopes(ctx: typer.Context, scopes: Scopes) -> int:
+    """Check scopes as `keys create` does; exit 10 if one is none."""
+    run = Run.of(ctx)
+    reports = _reports(run, scopes)
+    wrong = [report.scope for report in reports if not report.valid]
+    result = Result([_record(report) for report in reports], columns=("scope", "valid", "suggestion", "warnings"))
+    if wrong:
+        hint = "`blnkctl scopes list` shows them all."
+        message = f"Not scopes of Blnk: {', '.join(map(ascii, wrong))}."
+        result.errors.append(GateTripped(message, code="unknown_scope", hint=hint))
+    return run.finish(result)
+
+
+@command(app, "explain", "blnkctl scopes explain identities:write")
+def explain_scopes(ctx: typer.Context, scopes: Scopes) -> int:
+    """Name every route that a scope opens, and what is surprising about it."""
+    run = Run.of(ctx)
+    reports = _reports(run, scopes)
+    if run.output.chosen != "table":
+        return run.finish(Result([_record(report) for report in reports]))
+    for report in reports:
+        run.output.line(_page(report), end="")
+    return 0
+
+
+def _reports(run: Run, scopes: list[str]) -> list[ScopeReport]:
+    generation = _generation(run)
+    return [report_on(scope, generation) for text in scopes for scope in text.split(",")]
+
+
+def _generation(run: Run) -> Generation:
+    """Return the generation of the server in use; without one, or when it is away, the newest."""
+    newest = list(Generation)[-1]
+    try:
+        return run.wiring.server.profile().generation
+    except BlnkctlError as problem:
+        run.terminal.note(f"For Core {newest.label}, as no server was asked: {problem.message}")
+        return newest
+
+
+def _record(report: ScopeReport) -> dict[str, object]:
+    return {
+        "scope": report.scope,
+        "valid": report.valid,
+        "suggestion": report.suggestion,
+        "routes": [{"method": route.method, "path": route.path} for route in report.routes],
+        "warnings": list(report.warnings),
+    }
+
+
+def _page(report: ScopeReport) -> str:
+    lines = [ascii(report.scope)[1:-1]]
+    lines += [f"  {route.method:<7}{route.path}" for route in report.routes]
+    lines += [f"  ! {warning}" for warning in report.warnings]
+    if report.suggestion is not None:
+        lines.append(f"  Did you mean {report.suggestion}?")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,90 @@
+"""Selectors and KEY words of the command line, and who reads the keys they mean."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blnkctl.cli.inputs import read_lines
+from blnkctl.cli.run import Run
+from blnkctl.domain.errors import UsageError
+from blnkctl.domain.keys import KeyStatus
+from blnkctl.domain.selectors import KeyWord, Selection, parse_key_word
+from blnkctl.usecases.listing import KeyReader, OwnerScope
+
+Owners = Annotated[list[str] | None, typer.Option("--owner", metavar="O", help="Keys of this owner (repeatable).")]
+OwnersFrom = Annotated[
+    str | None, typer.Option("--owners-from", metavar="FILE|-", help="Keys of the owners in a file, one a line.")
+]
+AllOwners = Annotated[bool, typer.Option("--all-owners", help="Keys of every known owner.")]
+Statuses = Annotated[
+    list[str] | None,
+    typer.Option("--status", metavar="S", help="active, superseded, dead, expired or revoked (repeatable)."),
+]
+NameGlob = Annotated[str | None, typer.Option("--name", metavar="GLOB", help="Names like this: 'ci-*'.")]
+OwnerHint = Annotated[
+    list[str] | None, typer.Option("--owner", metavar="O", help="Look among this owner's keys (repeatable).")
+]
+Keys = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY…", help="Ids, beginnings of ids, or OWNER/NAME; - reads ids.")
+]
+
+
+def key_words(keys: list[str] | None) -> list[KeyWord]:
+    """Read KEY words; `-` stands for the ids on standard input.
+
+    Raises:
+        UsageError: there is none.
+    """
+    words: list[str] = []
+    for key in keys or ():
+        words += [line.strip() for line in read_lines("-")] if key == "-" else [key]
+    if not words:
+        raise UsageError("No KEY is given.", code="no_key", hint="Give an id (api_key_…) or OWNER/NAME.")
+    return [parse_key_word(word) for word in dict.fromkeys(words)]
+
+
+def read_selection(
+    run: Run,
+    owners: list[str] | None,
+    owners_from: str | None,
+    all_owners: bool,
+    statuses: list[str] | None,
+    name: str | None,
+) -> Selection:
+    """Read the selectors of a list or a bulk change.
+
+    Raises:
+        UsageError: they contradict each other, or a status does not exist.
+    """
+    typed = list(owners or ())
+    if owners_from is not None:
+        typed += read_lines(owners_from if owners_from == "-" else Path(owners_from))
+    if all_owners and typed:
+        raise UsageError("--all-owners contradicts --owner and --owners-from.", code="contradiction")
+    if owners_from is not None and not typed:
+        raise UsageError(f"{owners_from} names no owner.", code="no_owner")
+    chosen = tuple(dict.fromkeys(typed)) or None
+    if all_owners:
+        chosen = key_reader(run).known_owners() or None
+    return Selection(chosen, frozenset(_status(text) for text in statuses or ()), name)
+
+
+def _status(text: str) -> KeyStatus:
+    try:
+        return KeyStatus(text)
+    except ValueError:
+        raise UsageError(
+            f"--status {text!r} does not exist.", code="bad_status", hint=f"One of: {', '.join(KeyStatus)}."
+        ) from None
+
+
+def key_reader(run: Run, typed_owners: list[str] | None = None) -> KeyReader:
+    """Return who reads keys of the target in use."""
+    target, wiring = run.target, run.wiring
+    scope = OwnerScope(
+        typed=tuple(typed_owners) if typed_owners else None,
+        default=target.default_owner,
+        configured=target.owners,
+    )
+    return KeyReader(wiring.server, wiring.journal, wiring.clock, run.terminal, target.context, scope)

@@ -1,0 +1,219 @@
+"""`blnkctl store …`."""
+
+from typing import Annotated
+
+import typer
+
+from blnkctl.adapters.age.maintenance import StoreStatus
+from blnkctl.cli.inputs import read_secret
+from blnkctl.cli.options import application, command
+from blnkctl.cli.output import Result
+from blnkctl.cli.run import Run
+from blnkctl.cli.selection import key_reader
+from blnkctl.domain.errors import StoreUnavailable, UsageError
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.times import format_timestamp, parse_duration
+from blnkctl.usecases.upkeep import Prune, PruneEntry, Sync
+
+app = application(
+    "Make and look after the age store: one encrypted file a secret, which the stock `age -d` opens as well.",
+    """
+    blnkctl store init
+    blnkctl store status
+    blnkctl store unlock --for 8h
+    """,
+)
+Recipients = Annotated[
+    list[str] | None,
+    typer.Option("--recipient", metavar="R", help="Another public key that can read: age1… or ssh-… (repeatable)."),
+]
+
+
+@command(
+    app,
+    "init",
+    """
+    blnkctl store init
+    blnkctl store init --recipient age1… --recipient 'ssh-ed25519 AAAA…'
+    blnkctl store init --no-identity --recipient age1…     # write-only: for a job that mints keys
+    """,
+)
+def init(
+    ctx: typer.Context,
+    recipient: Recipients = None,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Keep the identity bare, in a file that only you can read.")
+    ] = False,
+    no_identity: Annotated[
+        bool, typer.Option("--no-identity", help="Keep no identity here: the store can only be written.")
+    ] = False,
+    passphrase_stdin: Annotated[
+        bool, typer.Option("--passphrase-stdin", help="Read the passphrase from standard input.")
+    ] = False,
+) -> int:
+    """Make the age store. Its identity is wrapped by a passphrase unless you say otherwise.
+
+    Losing the identity loses the store: give a second --recipient whose identity is kept elsewhere.
+
+    Exit codes: 0 made, or there already, 2 a bad recipient or passphrase, 5 it could not be written.
+    """
+    run = Run.of(ctx)
+    if sum((no_passphrase, no_identity, passphrase_stdin)) > 1:
+        message = "Give one of --no-passphrase, --no-identity, --passphrase-stdin."
+        raise UsageError(message, code="contradiction")
+    keys = run.wiring.age_keys
+    if keys.status().state != "missing":
+        run.terminal.note("There is a store already; it was left as it is.")
+        return run.finish(_status(keys.status()))
+    passphrase = None if no_passphrase or no_identity else _new_passphrase(run, passphrase_stdin)
+    made = keys.initialise(recipient or (), passphrase, own_identity=not no_identity)
+    if not made.made:
+        run.terminal.note("Another blnkctl made the store at the same time; that one is used.")
+    run.terminal.note("To use it: BLNKCTL_STORE=age, or blnkctl context add NAME --url URL --store age")
+    return run.finish(_status(keys.status()))
+
+
+@command(app, "status", "blnkctl store status")
+def status(ctx: typer.Context) -> int:
+    """Show where the store is, whether it can be read, and how many secrets it holds. Asks for nothing."""
+    run = Run.of(ctx)
+    return run.finish(_status(run.wiring.age_keys.status()))
+
+
+@command(app, "unlock", "blnkctl store unlock --for 8h")
+def unlock(
+    ctx: typer.Context,
+    duration: Annotated[str, typer.Option("--for", metavar="D", help="For how long.")] = "1h",
+) -> int:
+    """Keep the identity, unwrapped, in the runtime directory (in memory, readable by you alone) for a while."""
+    run = Run.of(ctx)
+    until = run.wiring.age_keys.unlock(parse_duration(duration, flag="--for"))
+    run.terminal.note(f"Unlocked until {format_timestamp(until)}; `blnkctl store lock` ends it now.")
+    return 0
+
+
+@command(app, "lock", "blnkctl store lock")
+def lock(ctx: typer.Context) -> int:
+    """Forget the unlocked identity."""
+    run = Run.of(ctx)
+    run.terminal.note("Locked." if run.wiring.age_keys.lock() else "It was not unlocked.")
+    return 0
+
+
+@command(
+    app,
+    "rekey",
+    """
+    blnkctl store rekey --recipient age1…        # these, beside the store's own
+    blnkctl store rekey --new-identity
+    """,
+)
+def rekey(
+    ctx: typer.Context,
+    recipient: Recipients = None,
+    new_identity: Annotated[
+        bool, typer.Option("--new-identity", help="Make a new identity for this machine; the old one opens nothing.")
+    ] = False,
+) -> int:
+    """Encrypt every entry anew: for other recipients, or with a new identity. Can be interrupted and run again.
+
+    --recipient names all the recipients beside the store's own; without it they stay as they are. A new identity is
+    wrapped by the same passphrase. Copies and backups made before still open with the old identity.
+    """
+    run = Run.of(ctx)
+    keys = run.wiring.age_keys
+    is_wrapped = keys.status().identity in ("locked", "unlocked")
+    passphrase = _passphrase(run) if new_identity and is_wrapped else None
+    with run.terminal.progress("Encrypting anew") as advance:
+        count = keys.rekey(recipient, passphrase, new_identity=new_identity, progress=advance)
+    run.terminal.note(f"{count} file{'' if count == 1 else 's'} encrypted anew and read back.")
+    return run.finish(_status(keys.status()))
+
+
+@command(app, "sync", "blnkctl store sync")
+def sync(ctx: typer.Context) -> int:
+    """Rebuild the index: ask the store for each key that the server lists for the known owners."""
+    run = Run.of(ctx)
+    run.change_target()
+    outcome = Sync(key_reader(run), run.wiring.store, run.wiring.journal).run()
+    records: list[dict[str, object]] = [{"id": id_, "change": "found in the store"} for id_ in outcome.found]
+    records += [{"id": id_, "change": "not in the store"} for id_ in outcome.lost]
+    if not records:
+        run.terminal.note("The index and the store agree.")
+    return run.finish(Result(records))
+
+
+@command(
+    app,
+    "prune",
+    """
+    blnkctl store prune --dry-run
+    blnkctl store prune
+    """,
+)
+def prune(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+) -> int:
+    """Delete secrets of keys that the server lists as revoked or expired, and leftovers of kills.
+
+    Never deletes an entry that a complete list of the known owners does not show, nor an admin key.
+    """
+    run = Run.of(ctx)
+    run.change_target()
+    pruning = Prune(key_reader(run), run.wiring.store, run.wiring.journal)
+    plan = pruning.plan()
+    deletable = [entry for entry in plan if entry.is_deletable]
+    if deletable and not dry_run:
+        run.confirmer().approve(f"Delete {len(deletable)} entr{'y' if len(deletable) == 1 else 'ies'} of the store?")
+        pruning.run(plan)
+        run.wiring.age_keys.clean()
+    if not plan:
+        run.terminal.note("There is nothing to delete.")
+    return run.finish(Result([_pruned(entry, dry_run) for entry in plan]))
+
+
+def _pruned(entry: PruneEntry, dry_run: bool) -> dict[str, object]:
+    action = "kept" if not entry.is_deletable else ("to be deleted" if dry_run else "deleted")
+    return {"id": entry.username, "action": action, "reason": entry.reason}
+
+
+def _status(status: StoreStatus) -> Result:
+    record: dict[str, object] = {
+        "store": "age",
+        "state": status.state,
+        "entries": status.entries,
+        "identity": status.identity,
+        "path": str(status.directory),
+        "recipients": list(status.recipients),
+    }
+    return Result([record])
+
+
+def _new_passphrase(run: Run, from_stdin: bool) -> Secret:
+    if from_stdin:
+        return read_secret()
+    given = run.environment.get("BLNKCTL_STORE_PASSPHRASE")
+    if given:
+        return Secret(given)
+    first = run.terminal.ask_secret("New passphrase for the age store: ")
+    if first is None:
+        raise UsageError(
+            "The passphrase is missing, and nobody is here to type it.",
+            code="no_passphrase",
+            hint="Give --passphrase-stdin, --no-passphrase, or --no-identity with --recipient.",
+        )
+    if run.terminal.ask_secret("Once more: ") != first:
+        raise UsageError("The two passphrases differ; nothing was made.", code="passphrases_differ")
+    return first
+
+
+def _passphrase(run: Run) -> Secret:
+    passphrase = run.wiring.ask_passphrase()
+    if passphrase is None:
+        raise StoreUnavailable(
+            "The age store is locked, and nobody is here to give its passphrase.",
+            code="secret_store_locked",
+            hint="Set BLNKCTL_STORE_PASSPHRASE.",
+        )
+    return passphrase

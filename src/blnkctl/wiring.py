@@ -1,0 +1,246 @@
+"""Builds adapters, each at the moment a command first needs it. The one module that knows them all."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blnkctl.domain.errors import NotConfigured
+from blnkctl.domain.secret import Secret, secret_from_text
+from blnkctl.usecases.targets import Target, resolve_target
+
+if TYPE_CHECKING:
+    from blnkctl.adapters.age.identities import Identities
+    from blnkctl.adapters.age.layout import Layout
+    from blnkctl.adapters.age.maintenance import StoreKeys
+    from blnkctl.adapters.age.store import AgeStore
+    from blnkctl.adapters.blnk.server import BlnkServer
+    from blnkctl.adapters.config import ConfigurationFile
+    from blnkctl.adapters.locks import LockDirectory
+    from blnkctl.adapters.state import StateFile
+    from blnkctl.domain.contexts import AdminKeySource, Configuration
+    from blnkctl.domain.servers import ServerUrl
+    from blnkctl.ports import Clock, SecretStore
+    from blnkctl.system.signals import Interrupts
+
+DEFAULT_TIMEOUT = timedelta(seconds=30)
+_APPLICATION = "blnkctl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What flags and environment say. `ask_secret` returns None where nobody can be asked."""
+
+    environment: Mapping[str, str]
+    context: str | None
+    timeout: timedelta
+    ask_secret: Callable[[str], Secret | None]
+    trace: Callable[[str], None] | None
+    clock: "Clock"
+    signals: "Interrupts"
+
+
+class Wiring:
+    """Lazy factories; each adapter is made once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = settings.clock
+        self.signals = settings.signals
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("server", "journal"):
+            adapter = self.__dict__.get(name)
+            if adapter is not None:
+                adapter.close()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment's variables."""
+        return self.settings.environment
+
+    @cached_property
+    def actor(self) -> str:
+        """Who is at work: `BLNKCTL_ACTOR`, else user@host."""
+        return self.environment.get("BLNKCTL_ACTOR") or f"{_user()}@{os.uname().nodename}"
+
+    @cached_property
+    def configuration_file(self) -> "ConfigurationFile":
+        """The configuration file."""
+        from blnkctl.adapters.config import ConfigurationFile
+
+        return ConfigurationFile(self._directory("BLNKCTL_CONFIG_DIR", "user_config_dir"))
+
+    @cached_property
+    def configuration(self) -> "Configuration":
+        """The configuration; not read at all where the environment names the server."""
+        return self.configuration_file.load()
+
+    @cached_property
+    def target(self) -> Target:
+        """The server that the command works on."""
+        from blnkctl.domain.contexts import Configuration
+
+        is_by_environment = self.settings.context is None and self.environment.get("BLNKCTL_URL")
+        configuration = Configuration() if is_by_environment else self.configuration
+        return resolve_target(self.settings.context, self.environment, configuration)
+
+    @cached_property
+    def server(self) -> "BlnkServer":
+        """The target's API."""
+        target = self.target
+        return self.connect(target.url, target.ca_file, lambda: self._admin_key(target))
+
+    def connect(self, url: "ServerUrl", ca_file: str | None, admin_key: Callable[[], Secret]) -> "BlnkServer":
+        """Return the API of a server that is no target yet."""
+        from blnkctl.adapters.blnk.server import BlnkServer
+        from blnkctl.adapters.blnk.transport import Connection, Transport
+
+        connection = Connection(
+            url,
+            self.settings.timeout.total_seconds(),
+            None if ca_file is None else Path(ca_file).expanduser(),
+            self.settings.trace,
+        )
+        return BlnkServer(url, Transport(connection, self.clock), admin_key, self.clock)
+
+    def _admin_key(self, target: Target) -> Secret:
+        if target.variable is not None:
+            return secret_from_text(self.environment[target.variable], target.variable)
+        return self.read_admin_key(target.admin_key, target.url, target.store, target.context)
+
+    def read_admin_key(
+        self, source: "AdminKeySource", url: "ServerUrl", store: str | None, context: str | None
+    ) -> Secret:
+        """Fetch an admin key from where it is kept.
+
+        Raises:
+            NotConfigured: it is not there.
+        """
+        from blnkctl.adapters.admin_keys import read_key_file, run_key_command
+        from blnkctl.ports import ADMIN, EntryName
+
+        if source.file is not None:
+            return read_key_file(Path(source.file).expanduser())
+        if source.command is not None:
+            return run_key_command(source.command, self.environment)
+        secret = self.open_store(store).get(EntryName(url, ADMIN))
+        if secret is None:
+            raise NotConfigured(
+                f"The store holds no admin key of {url}.",
+                code="no_admin_key",
+                hint=f"Store it again: blnkctl context set {context or 'NAME'} --admin-key-stdin",
+            )
+        return secret
+
+    @cached_property
+    def store(self) -> "SecretStore":
+        """The target's store."""
+        return self.open_store(self.target.store)
+
+    def open_store(self, kind: str | None) -> "SecretStore":
+        """Return a store by its name.
+
+        Raises:
+            NotConfigured: none was named (`no_store`).
+        """
+        if kind is None:
+            raise NotConfigured(
+                "No secret store is named, so there is nowhere to keep a key.",
+                code="no_store",
+                hint="Make one with `blnkctl store init`, then name it: BLNKCTL_STORE=age,"
+                " or blnkctl context set NAME --store age",
+            )
+        return self.age_store
+
+    @cached_property
+    def stores(self) -> dict[str, "SecretStore"]:
+        """Every store that this version has, by name."""
+        return {"age": self.age_store}
+
+    @cached_property
+    def age_store(self) -> "AgeStore":
+        """The age store."""
+        from blnkctl.adapters.age.store import AgeStore
+
+        return AgeStore(self._age_layout, self._age_identities)
+
+    @cached_property
+    def age_keys(self) -> "StoreKeys":
+        """The age store's identity and recipients."""
+        from blnkctl.adapters.age.maintenance import StoreKeys
+
+        return StoreKeys(self._age_layout, self._age_identities)
+
+    @cached_property
+    def _age_layout(self) -> "Layout":
+        from blnkctl.adapters.age.layout import Layout
+
+        given = self.environment.get("BLNKCTL_STORE_DIR")
+        return Layout(_absolute(given) if given else self._directory("", "user_data_dir") / "store")
+
+    @cached_property
+    def _age_identities(self) -> "Identities":
+        from blnkctl.adapters.age.identities import Identities, IdentitySources
+
+        given = self.environment.get("BLNKCTL_AGE_IDENTITY_FILE")
+        runtime = self.environment.get("XDG_RUNTIME_DIR")
+        sources = IdentitySources(
+            layout=self._age_layout,
+            given_file=_absolute(given) if given else None,
+            runtime_directory=_absolute(runtime) if runtime else None,
+            ask_passphrase=self.ask_passphrase,
+            now=self.clock.now,
+        )
+        return Identities(sources)
+
+    def ask_passphrase(self) -> Secret | None:
+        """Return the store's passphrase from the environment or a person, or None."""
+        given = self.environment.get("BLNKCTL_STORE_PASSPHRASE")
+        if given:
+            return Secret(given)
+        return self.settings.ask_secret("Passphrase of the age store: ")
+
+    @cached_property
+    def state_directory(self) -> Path:
+        """Where the journal and the locks are."""
+        return self._directory("BLNKCTL_STATE_DIR", "user_state_dir")
+
+    @cached_property
+    def journal(self) -> "StateFile":
+        """The journal and the index."""
+        from blnkctl.adapters.state import StateFile
+
+        return StateFile(self.state_directory, self.clock.now)
+
+    @cached_property
+    def locks(self) -> "LockDirectory":
+        """The locks between processes."""
+        from blnkctl.adapters.locks import LockDirectory
+
+        return LockDirectory(self.state_directory / "locks")
+
+    def _directory(self, variable: str, kind: str) -> Path:
+        given = self.environment.get(variable)
+        if given:
+            return _absolute(given)
+        import platformdirs
+
+        return Path(getattr(platformdirs, kind)(_APPLICATION))
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _user() -> str:
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (OSError, KeyError):
+        return f"uid{os.getuid()}"
