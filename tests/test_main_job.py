@@ -1,48 +1,51 @@
-"""The main job on every recorded generation: a key goes from the server straight into the store."""
+"""The main job on every recorded generation, and, marked `live`, on a real server."""
 
-import json
+import os
+import uuid
 from collections.abc import Callable
 
 import pytest
 
 from blnkctl.sandbox import Sandbox
-from tests.conftest import LISTING_VERSIONS, RECORDED_VERSIONS, Blnkctl
+from tests.conftest import Blnkctl, make_age_store
+from tests.main_job import the_main_job
 
-CREATE = ("keys", "create", "billing", "--owner", "acme", "--scope", "ledgers:read,balances:write")
+SCHEMES = {
+    "0.11.6": "plaintext",
+    "0.12.0": "sha256",
+    "0.13.2": "bcrypt",
+    "0.14.5": "bcrypt",
+    "0.15.2": "bcrypt",
+}
 
 
-@pytest.mark.parametrize("core", RECORDED_VERSIONS)
-def test_a_created_key_is_stored_proven_and_never_shown(
+@pytest.mark.parametrize("core", SCHEMES)
+def test_a_key_goes_from_the_server_into_the_store_and_is_never_seen(
     core: str, blnkctl: Blnkctl, start_sandbox: Callable[..., Sandbox]
 ) -> None:
-    server = start_sandbox(core, fast=False)
-    machine = blnkctl.use(server)
-
-    created = machine.run(*CREATE, "-o", "json")
-
-    assert created.code == 0, created.err
-    key = json.loads(created.out)["data"]
-    assert key["stored"] is True
-    assert key["store"] == "age"
-    assert key["changed"] is True
-    verified = machine.run("keys", "verify", "acme/billing", "-o", "json")
-    assert verified.code == 0, verified.err
-    assert json.loads(verified.out)["data"][0]["authenticates"] is True
-    revealed = machine.run("keys", "reveal", key["id"], reveals=True)
-    assert revealed.out == server.emulator.issued[-1]
+    the_main_job(blnkctl.use(start_sandbox(core, fast=False)), "acme", SCHEMES[core])
 
 
-@pytest.mark.parametrize("core", LISTING_VERSIONS)
-def test_a_revoked_key_is_refused_and_stays_listed(
-    core: str, blnkctl: Blnkctl, start_sandbox: Callable[..., Sandbox]
-) -> None:
-    machine = blnkctl.use(start_sandbox(core))
-    machine.run(*CREATE)
+@pytest.mark.live
+def test_the_main_job_on_a_real_server(blnkctl: Blnkctl) -> None:
+    admin_key = os.environ["BLNKCTL_TEST_ADMIN_KEY"]
+    make_age_store(blnkctl.home / "store")
+    blnkctl.environment |= {
+        "BLNKCTL_URL": os.environ["BLNKCTL_TEST_URL"],
+        "BLNKCTL_ADMIN_KEY": admin_key,
+        "BLNKCTL_STORE": "age",
+    }
+    blnkctl.secrets.values.append(lambda: [admin_key])
 
-    revoked = machine.run("keys", "revoke", "acme/billing", "--yes", "-o", "json")
-    again = machine.run("keys", "revoke", "acme/billing", "-o", "json")
+    the_main_job(blnkctl, f"live-{uuid.uuid4().hex[:12]}", os.environ.get("BLNKCTL_TEST_SCHEME", "bcrypt"))
 
-    assert (revoked.code, json.loads(revoked.out)["data"][0]["result"]) == (0, "revoked")
-    assert (again.code, json.loads(again.out)["data"][0]["result"]) == (0, "already_revoked")
-    listed = machine.run("keys", "list", "-o", "json")
-    assert [key["status"] for key in json.loads(listed.out)["data"]] == ["revoked"]
+
+def test_a_revoked_key_does_not_verify(operator: Blnkctl) -> None:
+    operator.run("keys", "create", "billing", "--owner", "acme", "--scope", "ledgers:read")
+    operator.run("keys", "revoke", "acme/billing", "--yes")
+    (key_id,) = operator.run("keys", "list", "-o", "ids").out.split()
+
+    verified = operator.run("keys", "verify", key_id)
+
+    assert verified.code == 10
+    assert "expired or revoked" in verified.err

@@ -32,13 +32,17 @@ _APPLICATION = "blnkctl"
 
 @dataclass(frozen=True)
 class Settings:
-    """What flags and environment say. `ask_secret` returns None where nobody can be asked."""
+    """What flags and environment say.
+
+    `ask_secret` returns None where nobody can be asked; `on_slow` is None where nobody watches.
+    """
 
     environment: Mapping[str, str]
     context: str | None
     timeout: timedelta
     ask_secret: Callable[[str], Secret | None]
     trace: Callable[[str], None] | None
+    on_slow: Callable[[str], None] | None
     clock: "Clock"
     signals: "Interrupts"
 
@@ -105,6 +109,7 @@ class Wiring:
             self.settings.timeout.total_seconds(),
             None if ca_file is None else Path(ca_file).expanduser(),
             self.settings.trace,
+            self.settings.on_slow,
         )
         return BlnkServer(url, Transport(connection, self.clock), admin_key, self.clock)
 
@@ -231,6 +236,18 @@ class Wiring:
         import platformdirs
 
         return Path(getattr(platformdirs, kind)(_APPLICATION))
+
+
+def make_throwaway_store(directory: Path) -> None:
+    """Make an age store whose identity lies bare beside it."""
+    from blnkctl.adapters.age.identities import Identities, IdentitySources
+    from blnkctl.adapters.age.layout import Layout
+    from blnkctl.adapters.age.maintenance import StoreKeys
+    from blnkctl.system.clock import SystemClock
+
+    layout = Layout(directory)
+    sources = IdentitySources(layout, None, None, lambda: None, SystemClock().now)
+    StoreKeys(layout, Identities(sources)).initialise((), None, own_identity=True)
 
 
 def _absolute(text: str) -> Path:

@@ -21,7 +21,7 @@ from blnkctl.domain.contexts import (
     check_store_kind,
     check_transport,
 )
-from blnkctl.domain.errors import BlnkctlError, UsageError
+from blnkctl.domain.errors import BlnkctlError, NotConfigured, UsageError
 from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
@@ -310,8 +310,7 @@ def _owners(typed: list[str] | None) -> tuple[str, ...]:
 
 def _configuration(run: Run) -> Configuration:
     configuration = run.wiring.configuration
-    if configuration.unknown:
-        run.terminal.warn(f"Unknown in {run.wiring.configuration_file.path}: {', '.join(configuration.unknown)}")
+    run.warn_of_unknown_settings()
     return configuration
 
 
@@ -324,7 +323,11 @@ def _find(run: Run, name: str) -> Context:
 
 
 def _chosen(run: Run, name: str | None) -> Context:
-    return _find(run, name or run.target.context or "")
+    """Return the context named, else the one that a command would use."""
+    in_use = name or run.flags.context or run.environment.get("BLNKCTL_CONTEXT") or run.wiring.configuration.current
+    if in_use is None:
+        raise NotConfigured("No context is in use.", code="no_context", hint="Pick one: blnkctl context use NAME")
+    return _find(run, in_use)
 
 
 def _record(context: Context, configuration: Configuration) -> dict[str, object]:

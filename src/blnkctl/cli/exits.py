@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from blnkctl.domain import errors
 
 EXIT_CODES: dict[type[errors.BlnkctlError], int] = {
+    errors.BlnkctlError: 1,
     errors.ServerTrouble: 1,
     errors.UsageError: 2,
     errors.NotConfigured: 3,
@@ -19,7 +20,8 @@ EXIT_CODES: dict[type[errors.BlnkctlError], int] = {
     errors.Unsupported: 12,
 }
 BUG = 1
-_STRONGEST = (6, 8)
+INCOMPLETE = 8
+_STRONGEST = (6, INCOMPLETE)
 
 
 def exit_code(error: errors.BlnkctlError) -> int:

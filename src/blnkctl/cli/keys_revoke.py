@@ -1,5 +1,6 @@
 """`blnkctl keys revoke`."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from blnkctl.cli.selection import (
 from blnkctl.domain.errors import BlnkctlError, Incomplete, UsageError
 from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import parse_duration
 from blnkctl.usecases.listing import the_one
 from blnkctl.usecases.revoke import (
@@ -82,11 +84,7 @@ def revoke(
         _confirm(run, views, bulk=has_selector)
     revocations = _revoke(run, views)
     if wait:
-        prover = ProveRevoked(run.wiring.server, run.wiring.clock, run.terminal)
-        revocations = [
-            item if item.result is RevokeResult.FAILED else prover.run(item, secrets[item.view.key.id], limit)
-            for item in revocations
-        ]
+        revocations = [_prove(run, item, secrets[item.view.key.id], limit) for item in revocations]
     elif any(item.result is RevokeResult.REVOKED for item in revocations):
         run.terminal.note("Other server processes may accept them for a minute more; --wait waits for that.")
     return run.finish(_result(revocations))
@@ -146,6 +144,14 @@ def _revoke(run: Run, views: list[KeyView]) -> list[Revocation]:
     )
     with run.terminal.progress("Revoking") as advance:
         return revoker.run(views, advance)
+
+
+def _prove(run: Run, item: Revocation, secret: Secret, limit: timedelta) -> Revocation:
+    if item.result is RevokeResult.FAILED:
+        return item
+    prover = ProveRevoked(run.wiring.server, run.wiring.clock)
+    with run.terminal.progress("Refused in a row") as advance:
+        return prover.run(item, secret, limit, advance)
 
 
 def _plan(views: list[KeyView]) -> Result:

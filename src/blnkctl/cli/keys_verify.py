@@ -40,7 +40,7 @@ def verify(ctx: typer.Context, keys: Keys = None, owner: OwnerHint = None) -> in
     secrets = ReadSecret(target.url, wiring.store, wiring.journal, wiring.clock)
     held = [secrets.run(word) for word in words]
     reader = key_reader(run, owner)
-    verifier = VerifyKey(wiring.server, wiring.clock)
+    verifier = VerifyKey(wiring.server, wiring.clock, run.terminal)
     records, errors = [], []
     for known, secret in held:
         verification = verifier.run(known, secret)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from blnkctl.cli.exits import INCOMPLETE, combined_code
 from blnkctl.cli.formats import Record, cell, csv_text, document, tsv_line
 from blnkctl.cli.terminal import Terminal
 from blnkctl.domain.errors import BlnkctlError
@@ -67,8 +68,7 @@ class Output:
         records = list(result.records)
         coverage = result.coverage() if result.coverage is not None else None
         data: object = records if result.is_list else records[0]
-        is_partial = bool(result.errors) and len(result.errors) < max(len(records), 2)
-        self.line(document(self._command, data, result.errors, coverage, partial=is_partial or bool(coverage)))
+        self.line(document(self._command, data, result.errors, coverage, partial=_is_partial(records, result.errors)))
 
     def _jsonl(self, result: Result) -> None:
         for record in result.records:
@@ -97,6 +97,11 @@ class Output:
         text = render(result, sys.stdout, colour=self._terminal.may_colour(sys.stdout))
         if text:
             self.line(text, end="")
+
+
+def _is_partial(records: Sequence[Record], errors: Sequence[BlnkctlError]) -> bool:
+    """Tell whether part of it was done: there is data, and what is missing can be resumed (exit code 8)."""
+    return bool(records) and combined_code(errors) == INCOMPLETE
 
 
 def write_out(text: str, terminal: Terminal) -> None:

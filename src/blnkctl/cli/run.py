@@ -43,6 +43,7 @@ class Run:
             timeout=self.flags.timeout,
             ask_secret=self.terminal.ask_secret,
             trace=self.terminal.trace if self.flags.manners.verbose else None,
+            on_slow=self.terminal.note if self.terminal.is_watched else None,
             clock=SystemClock(),
             signals=self.signals,
         )
@@ -71,7 +72,15 @@ class Run:
         target = self.wiring.target
         for note in target.notes:
             self.terminal.note(note)
+        self.warn_of_unknown_settings()
         return target
+
+    def warn_of_unknown_settings(self) -> None:
+        """Tell of keys in the configuration, where it was read, that this version does not know."""
+        configuration = self.wiring.__dict__.get("configuration")
+        if configuration is not None and configuration.unknown:
+            names = ", ".join(configuration.unknown)
+            self.terminal.warn(f"Unknown in {self.wiring.configuration_file.path}, and ignored: {names}")
 
     def change_target(self) -> Target:
         """Return the server in use, naming it: every change begins with this line."""

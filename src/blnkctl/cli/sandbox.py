@@ -11,17 +11,14 @@ from typing import Annotated
 
 import typer
 
-from blnkctl.adapters.age.identities import Identities, IdentitySources
-from blnkctl.adapters.age.layout import Layout
-from blnkctl.adapters.age.maintenance import StoreKeys
 from blnkctl.cli.arguments import child_command
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.secret import secret_from_text
 from blnkctl.sandbox import NEWEST, Sandbox, SandboxOptions, parse_rate_limit
-from blnkctl.system.clock import SystemClock
 from blnkctl.system.signals import Interrupted
+from blnkctl.wiring import make_throwaway_store
 
 app = application("Run a throwaway server.", "blnkctl sandbox")
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -55,9 +52,9 @@ def sandbox(
 ) -> int:
     """Run a throwaway server with Blnk's authentication and /api-keys.
 
-    Prints one line of JSON when it is ready ("url", "admin_key", "core") and serves until interrupted. With a COMMAND
-    it runs that, with BLNKCTL_URL, BLNKCTL_ADMIN_KEY and a throwaway configuration, state and store, and exits as it
-    does. BLNKCTL_SANDBOX_ADMIN_KEY sets the admin key.
+    Prints one line of JSON when it is ready ("url", "admin_key", "core") and serves until interrupted. With a
+    COMMAND it runs that, with BLNKCTL_URL, BLNKCTL_ADMIN_KEY and a throwaway configuration, state and store, and exits
+    as it does. BLNKCTL_SANDBOX_ADMIN_KEY sets the admin key.
     """
     run = Run.of(ctx)
     child = child_command(run.arguments)
@@ -67,11 +64,21 @@ def sandbox(
     server = _server(run, core, port, data, replicas, rate_limit, insecure, fast)
     for note in server.notes:
         run.terminal.note(note)
-    return _serve(server) if not child else _run_with(run, server, child)
+    try:
+        return _serve(server) if not child else _run_with(run, server, child)
+    finally:
+        run.signals.forget()
 
 
 def _server(
-    run: Run, core: str, port: int, data: str | None, replicas: int, rate_limit: str | None, insecure: bool, fast: bool
+    run: Run,
+    core: str,
+    port: int,
+    data: str | None,
+    replicas: int,
+    rate_limit: str | None,
+    insecure: bool,
+    fast: bool,
 ) -> Sandbox:
     given = run.environment.get("BLNKCTL_SANDBOX_ADMIN_KEY")
     try:
@@ -90,7 +97,8 @@ def _server(
     except ValueError as problem:
         raise UsageError(f"{str(problem).rstrip('.')}.", code="bad_sandbox") from None
     except OSError as problem:
-        raise BlnkctlError(f"The sandbox cannot start: {problem.strerror or problem}.", code="sandbox_failed") from None
+        reason = problem.strerror or problem
+        raise BlnkctlError(f"The sandbox cannot start: {reason}.", code="sandbox_failed") from None
     return server
 
 
@@ -119,7 +127,7 @@ def _run_with(run: Run, server: Sandbox, child: list[str]) -> int:
 def _environment(environment: Mapping[str, str], server: Sandbox, directory: Path) -> dict[str, str]:
     """Return the child's environment: this server, and directories that are gone afterwards."""
     store = directory / "store"
-    _make_store(store)
+    make_throwaway_store(store)
     kept = {name: value for name, value in environment.items() if not name.startswith("BLNKCTL_")}
     return kept | {
         "BLNKCTL_URL": server.url,
@@ -129,12 +137,6 @@ def _environment(environment: Mapping[str, str], server: Sandbox, directory: Pat
         "BLNKCTL_CONFIG_DIR": str(directory / "config"),
         "BLNKCTL_STATE_DIR": str(directory / "state"),
     }
-
-
-def _make_store(directory: Path) -> None:
-    layout = Layout(directory)
-    sources = IdentitySources(layout, None, None, lambda: None, SystemClock().now)
-    StoreKeys(layout, Identities(sources)).initialise((), None, own_identity=True)
 
 
 def _run_child(run: Run, child: list[str], environment: dict[str, str]) -> int:

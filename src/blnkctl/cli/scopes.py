@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.formats import Record, cell
 from blnkctl.cli.options import application, command
-from blnkctl.cli.output import Result
+from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, GateTripped
 from blnkctl.domain.generations import Generation
+from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.scopes import ScopeReport, every_scope, opened_by, report_on, warnings_about
 
 app = application(
@@ -44,7 +46,8 @@ def check_scopes(ctx: typer.Context, scopes: Scopes) -> int:
     run = Run.of(ctx)
     reports = _reports(run, scopes)
     wrong = [report.scope for report in reports if not report.valid]
-    result = Result([_record(report) for report in reports], columns=("scope", "valid", "suggestion", "warnings"))
+    table = Table(("scope", "valid", "suggestion", "warnings"), _cells)
+    result = Result([_record(report) for report in reports], table=table)
     if wrong:
         hint = "`blnkctl scopes list` shows them all."
         message = f"Not scopes of Blnk: {', '.join(map(ascii, wrong))}."
@@ -87,6 +90,11 @@ def _record(report: ScopeReport) -> dict[str, object]:
         "routes": [{"method": route.method, "path": route.path} for route in report.routes],
         "warnings": list(report.warnings),
     }
+
+
+def _cells(record: Record) -> list[str]:
+    shown = (cell(record[name]) for name in ("scope", "valid", "suggestion", "warnings"))
+    return [escape_unsafe(text) for text in shown]
 
 
 def _page(report: ScopeReport) -> str:

@@ -40,7 +40,7 @@ def key_words(keys: list[str] | None) -> list[KeyWord]:
     for key in keys or ():
         words += [line.strip() for line in read_lines("-")] if key == "-" else [key]
     if not words:
-        raise UsageError("No KEY is given.", code="no_key", hint="Give an id (api_key_…) or OWNER/NAME.")
+        raise UsageError("No KEY is given.", code="no_key", hint="Give an id, OWNER/NAME, or selectors.")
     return [parse_key_word(word) for word in dict.fromkeys(words)]
 
 

@@ -39,6 +39,11 @@ class Terminal:
         return not is_silenced and _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
 
     @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees what is told: standard error is a terminal."""
+        return _is_terminal(sys.stderr)
+
+    @property
     def shows_tables(self) -> bool:
         """Whether standard output is a terminal."""
         return _is_terminal(sys.stdout)

@@ -5,12 +5,15 @@ from the old key's id, so that any machine can see from the list alone which key
 """
 
 import hashlib
-import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.keys import ApiKey
+
+if TYPE_CHECKING:
+    from random import Random
 
 ATTEMPTS = 4
 _SPAN = 999_999
@@ -27,7 +30,7 @@ def successor_marks(old_id: str) -> frozenset[int]:
     return frozenset(successor_mark(old_id, attempt) for attempt in range(ATTEMPTS))
 
 
-def create_mark(rows: Collection[ApiKey], randomness: random.Random) -> int:
+def create_mark(rows: Collection[ApiKey], randomness: "Random") -> int:
     """Return a random mark that no listed row of this owner and name carries or could pass on.
 
     So a row that matches later was not there before, and is nobody's successor.

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
 
@@ -60,7 +59,13 @@ class Selection:
         """Tell whether a key of a selected owner is selected."""
         if self.statuses and status not in self.statuses:
             return False
-        return self.name_glob is None or fnmatchcase(key.name, self.name_glob)
+        return self.name_glob is None or _is_like(key.name, self.name_glob)
+
+
+def _is_like(name: str, glob: str) -> bool:
+    from fnmatch import fnmatchcase  # here, as few commands need it and every list would pay for it
+
+    return fnmatchcase(name, glob)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Durable, private files: written whole or not at all, 0600 from their first byte, never through a planted link."""
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -22,12 +21,19 @@ def ensure_private_directory(path: Path) -> None:
         UnsafePath: it belongs to another user, or is writable by others and cannot be mended.
         OSError: it cannot be made.
     """
-    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    _make_private(path)
     status = path.stat()
     if status.st_uid != os.geteuid():
         raise UnsafePath(f"{path} belongs to another user (uid {status.st_uid})")
     if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(PRIVATE_DIRECTORY)
+
+
+def _make_private(path: Path) -> None:
+    """Make a directory and its missing parents, each private: `mkdir -p` would leave the parents to the umask."""
+    if not path.is_dir():
+        _make_private(path.parent)
+        path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
 
 def write_atomically(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
@@ -64,7 +70,7 @@ def publish_once(path: Path, content: bytes) -> bool:
 
 def write_temporary(directory: Path, content: bytes, mode: int) -> Path:
     """Write a new file of random name in a directory, fsynced, and return its path; nothing is left on failure."""
-    path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    path = directory / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         try:

@@ -56,10 +56,9 @@ class Interrupts:
         finally:
             self._holding -= 1
 
-    def check(self) -> None:
-        """Raise Interrupted if a signal came while it had to wait."""
-        if self.received is not None:
-            raise Interrupted(self.received)
+    def forget(self) -> None:
+        """Take a signal that was answered as dealt with."""
+        self.received = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._holding and self.received is None:

@@ -185,9 +185,14 @@ class ProveRevoked:
 
     server: KeyServer
     clock: Clock
-    reporter: Reporter
 
-    def run(self, revoked: Revocation, secret: Secret, limit: timedelta = PROOF_LIMIT) -> Revocation:
+    def run(
+        self,
+        revoked: Revocation,
+        secret: Secret,
+        limit: timedelta = PROOF_LIMIT,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Revocation:
         """Probe over new connections until twenty refusals in a row over at least seventy seconds."""
         started = self.clock.monotonic()
         proof = Proof(0, 0, 0.0)
@@ -198,6 +203,7 @@ class ProveRevoked:
             in_a_row = in_a_row + 1 if is_refused else 0
             since = since if in_a_row > 1 else asked_at
             seconds = round(self.clock.monotonic() - since, 1) if is_refused else 0.0
+            progress(min(in_a_row, PROBES), PROBES)
             proof = Proof(proof.probes + 1, proof.accepted + int(is_accepted), seconds)
             if in_a_row >= PROBES and seconds >= PROOF_SECONDS:
                 return replace(revoked, proof=proof)

@@ -7,7 +7,7 @@ from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import Clock, EntryName, Journal, KeyServer, ProbeAnswer, ProbeVerdict, SecretStore
+from blnkctl.ports import Clock, EntryName, Journal, KeyServer, ProbeAnswer, ProbeVerdict, Reporter, SecretStore
 from blnkctl.usecases.listing import current_known
 
 ATTEMPTS = 3
@@ -56,6 +56,7 @@ class VerifyKey:
 
     server: KeyServer
     clock: Clock
+    reporter: Reporter
 
     def run(self, known: KnownKey, secret: Secret) -> Verification:
         """Probe. A rejection counts only when it is repeated while the server answers the admin key.
@@ -63,6 +64,8 @@ class VerifyKey:
         A database that is away for a moment answers `Invalid API key` too.
         """
         answer = self._probe(secret)
+        if answer.is_rejection:
+            self.reporter.note(f"The server refused {known.id}; asking again, to be sure, for five seconds.")
         for _ in range(ATTEMPTS - 1):
             if not answer.is_rejection:
                 break

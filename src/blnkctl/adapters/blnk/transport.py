@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 import httpx
 
@@ -23,18 +24,23 @@ from blnkctl.ports import Clock
 
 LONGEST_ANSWER = 1 << 20
 _FIRST_PAUSE = 0.2
+_SLOW = 1.0
 _LONGEST_PAUSE = 5.0
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach a server. `timeout` is seconds for one request; `trace` is told of each, never of a key."""
+    """How to reach a server. `timeout` is seconds for one request.
+
+    `trace` is told of each request, `on_slow` of one that takes more than a second; neither of a key.
+    """
 
     url: ServerUrl
     timeout: float
     ca_file: Path | None = None
     trace: Callable[[str], None] | None = None
+    on_slow: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,8 @@ class Transport:
             request.method, f"{self._connection.url}{request.path}", headers=headers, content=request.body
         )
         try:
-            response = client.send(built, stream=True)
+            with self._telling_if_slow():
+                response = client.send(built, stream=True)
         except httpx.HTTPError as error:
             raise self._no_answer(error) from None
         self._trace(request, response.status_code, time.monotonic() - started)
@@ -153,6 +160,19 @@ class Transport:
             yield response
         finally:
             response.close()
+
+    @contextmanager
+    def _telling_if_slow(self) -> Iterator[None]:
+        if self._connection.on_slow is None:
+            yield
+            return
+        timer = Timer(_SLOW, self._connection.on_slow, [f"Waiting for {self._connection.url} …"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _http(self) -> httpx.Client:
         if self._client is None:
