@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.age.identities import Identities, IdentitySources
-from blnkctl.adapters.age.layout import Layout
-from blnkctl.adapters.age.maintenance import StoreKeys
 from blnkctl.cli.main import main
 from blnkctl.sandbox import RateLimit, Sandbox, SandboxOptions
-from blnkctl.system.clock import SystemClock
+from blnkctl.wiring import make_bare_store
 
 ADMIN_KEY = "master-key-of-the-tests"
 RECORDED_VERSIONS = ("0.11.6", "0.12.0", "0.13.2", "0.14.5", "0.15.2")
@@ -110,13 +107,6 @@ def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
     return start_sandbox()
 
 
-def make_age_store(directory: Path) -> None:
-    """Make an age store whose identity is bare."""
-    layout = Layout(directory)
-    sources = IdentitySources(layout, None, None, lambda: None, SystemClock().now)
-    StoreKeys(layout, Identities(sources)).initialise((), None, own_identity=True)
-
-
 class Blnkctl:
     """The real entry point with an environment of its own: one machine of one operator."""
 
@@ -136,7 +126,7 @@ class Blnkctl:
     def use(self, server: Sandbox) -> "Blnkctl":
         """Point the environment at a sandbox, with the admin key and an age store that is open."""
         if not (self.home / "store" / "recipients").exists():
-            make_age_store(self.home / "store")
+            make_bare_store(self.home / "store")
         self.environment |= {
             "BLNKCTL_URL": server.url,
             "BLNKCTL_ADMIN_KEY": server.admin_key,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from blnkctl.sandbox import Sandbox
-from tests.conftest import Blnkctl, make_age_store
+from blnkctl.wiring import make_bare_store
+from tests.conftest import Blnkctl
 from tests.main_job import the_main_job
 
 SCHEMES = {
@@ -29,7 +30,7 @@ def test_a_key_goes_from_the_server_into_the_store_and_is_never_seen(
 @pytest.mark.live
 def test_the_main_job_on_a_real_server(blnkctl: Blnkctl) -> None:
     admin_key = os.environ["BLNKCTL_TEST_ADMIN_KEY"]
-    make_age_store(blnkctl.home / "store")
+    make_bare_store(blnkctl.home / "store")
     blnkctl.environment |= {
         "BLNKCTL_URL": os.environ["BLNKCTL_TEST_URL"],
         "BLNKCTL_ADMIN_KEY": admin_key,

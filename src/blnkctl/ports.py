@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from blnkctl.domain.generations import Generation
@@ -195,6 +196,17 @@ class EscrowReading:
     state: EscrowState
     key: EscrowedKey | None = None
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store as it is. `entries` counts every server's; `recipients` are the public keys that can read."""
+
+    directory: Path
+    state: str
+    entries: int
+    identity: str
+    recipients: tuple[str, ...]
 
 
 class Journal(Protocol):

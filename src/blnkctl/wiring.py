@@ -250,6 +250,18 @@ def make_throwaway_store(directory: Path) -> None:
     StoreKeys(layout, Identities(sources)).initialise((), None, own_identity=True)
 
 
+def make_bare_store(directory: Path) -> None:
+    """Make an age store that opens without a passphrase, for a throwaway server."""
+    from blnkctl.adapters.age.identities import Identities, IdentitySources
+    from blnkctl.adapters.age.layout import Layout
+    from blnkctl.adapters.age.maintenance import StoreKeys
+    from blnkctl.system.clock import SystemClock
+
+    layout = Layout(directory)
+    sources = IdentitySources(layout, None, None, lambda: None, SystemClock().now)
+    StoreKeys(layout, Identities(sources)).initialise((), None, own_identity=True)
+
+
 def _absolute(text: str) -> Path:
     return Path(text).expanduser().absolute()
 

@@ -59,9 +59,14 @@ class Command(TyperCommand):
         super().__init__(*args, **kwargs)
         self.params.extend(global_options())
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage line's words: the arguments as they are named, without Typer's braces."""
+        arguments = [param for param in self.get_params(ctx) if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *(str(argument.metavar) for argument in arguments)]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, the command's own options and the global ones as three lists."""
-        everywhere = {option.name for option in global_options()}
+        everywhere = {"help", *(option.name for option in global_options())}
         sections: dict[str, list[Any]] = {"Arguments": [], "Options": [], "Global options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -86,6 +91,13 @@ class Group(TyperGroup):
         super().__init__(*args, **kwargs)
         self.params.extend(global_options())
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without a word, show the help: on standard error, as a command is missing."""
+        if not args:
+            typer.echo(ctx.get_help(), err=True)
+            raise UsageError("No command is given.", code="no_command", hint=f"{ctx.command_path} COMMAND --help")
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands alone: every command tells the global options."""
         self.format_commands(ctx, formatter)
@@ -107,10 +119,9 @@ def application(help: str, examples: str, *, cls: type[Group] = Group) -> typer.
         context_settings=SETTINGS,
         rich_markup_mode=None,
         add_completion=False,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         subcommand_metavar="COMMAND [ARGS]...",
-        options_metavar="",
+        options_metavar="[OPTIONS]",
     )
 
 

@@ -27,6 +27,13 @@ class RootGroup(LazyGroup):
 
     table: ClassVar = GROUPS
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, and the two options that are the root's own."""
+        super().format_options(ctx, formatter)
+        own = [param for param in self.get_params(ctx) if param.name in ("version", "help")]
+        with formatter.section("Options"):
+            formatter.write_dl([param.get_help_record(ctx) for param in own])
+
 
 def build_root() -> Any:
     """Return the root command."""
@@ -34,10 +41,10 @@ def build_root() -> Any:
         "Administer the API keys of a Blnk ledger: a key goes from the server straight into an encrypted store,"
         " is proven to be there, and is never shown unless asked for.",
         """
-        blnkctl sandbox -- bash                      # a throwaway server to try things on
+        blnkctl sandbox -- bash                # a throwaway server to try things on
         blnkctl store init
         blnkctl context add prod --url https://ledger.example.com --store age
-        blnkctl keys create billing --owner acme --scope transactions:write,balances:read
+        blnkctl keys create billing --owner acme --scope transactions:write
         blnkctl keys exec acme/billing -- ./run-billing
         """,
         cls=RootGroup,
@@ -46,12 +53,19 @@ def build_root() -> Any:
     return get_command(app)
 
 
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _show_version(is_asked_for: bool) -> None:
+    if is_asked_for:
         typer.echo(f"blnkctl {__version__}")
         raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    pass
 
 
 def command_names(path: Sequence[str]) -> list[str]:

@@ -53,8 +53,8 @@ def sandbox(
     """Run a throwaway server with Blnk's authentication and /api-keys.
 
     Prints one line of JSON when it is ready ("url", "admin_key", "core") and serves until interrupted. With a
-    COMMAND it runs that, with BLNKCTL_URL, BLNKCTL_ADMIN_KEY and a throwaway configuration, state and store, and exits
-    as it does. BLNKCTL_SANDBOX_ADMIN_KEY sets the admin key.
+    COMMAND it runs that, with BLNKCTL_URL, BLNKCTL_ADMIN_KEY and a throwaway configuration, state and store, and
+    exits as it does. BLNKCTL_SANDBOX_ADMIN_KEY sets the admin key.
     """
     run = Run.of(ctx)
     child = child_command(run.arguments)

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from blnkctl.adapters.age.maintenance import StoreStatus
 from blnkctl.cli.inputs import read_secret
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
@@ -13,6 +12,7 @@ from blnkctl.cli.selection import key_reader
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import format_timestamp, parse_duration
+from blnkctl.ports import StoreStatus
 from blnkctl.usecases.upkeep import Prune, PruneEntry, Sync
 
 app = application(

@@ -21,6 +21,11 @@ class Generation(Enum):
         self.representative = representative
 
     @property
+    def first(self) -> str:
+        """The oldest Core version that is known to belong to it."""
+        return self.label.split()[0]
+
+    @property
     def order(self) -> int:
         """Position among the generations, oldest first."""
         return list(Generation).index(self)

@@ -49,10 +49,10 @@ def with_mark(expires_at: datetime, mark: int) -> datetime:
 
 
 def find_successors(rows: Iterable[ApiKey], now: datetime) -> dict[str, str]:
-    """Map each superseded key's id to the id of the live key at the end of its chain.
+    """Map each superseded key's id to the id of the live key that succeeds it.
 
     `rows` are all rows of one owner. The chain is followed through rows of any status; a row that fits two old
-    keys succeeds neither; of several live successors the earliest, then the smallest id, counts.
+    keys succeeds neither; of several live successors along it the earliest, then the smallest id, counts.
     """
     by_name: dict[str, list[ApiKey]] = defaultdict(list)
     for row in rows:
@@ -90,7 +90,7 @@ def _children(rows: Sequence[ApiKey]) -> dict[str, list[str]]:
 
 
 def _precedes(old: ApiKey, new: ApiKey) -> bool:
-    return old.id != new.id and old.created_at <= new.created_at
+    return old.created_at < new.created_at
 
 
 def _descendants(id_: str, children: dict[str, list[str]]) -> list[str]:

@@ -146,24 +146,26 @@ def opened_by(scope: str, generation: Generation) -> tuple[Route, ...]:
 def warnings_about(scope: str, generation: Generation) -> tuple[str, ...]:
     """Return sentences on what a scope does not open or opens beyond its name, on this generation."""
     if equals_full_access((scope,), generation):
-        return (f"{scope} equals full access: {_why_full(scope)}.",)
+        return (f"{scope} equals full access: {_why_full(scope, generation)}.",)
     opened = opened_by(scope, generation)
     if not opened:
         return (f"{scope} opens nothing on Core {generation.label}.{_later(scope, generation)}",)
     return tuple(f"{scope} also {text}." for needed, text in _surprises(generation) if covers(scope, needed))
 
 
-def _why_full(scope: str) -> str:
+def _why_full(scope: str, generation: Generation) -> str:
     if scope == "*:*":
         return "it covers every scope"
     if covers(scope, "api-keys:write"):
-        return "its holder can create keys with wider scopes"
+        if generation.is_at_least(Generation.FROM_0_14_3):
+            return "its holder can create keys that outlive it"
+        return "before 0.14.3 its holder can create keys of any owner with any scope"
     return "before 0.14.3 its holder can read every owner's keys"
 
 
 def _later(scope: str, generation: Generation) -> str:
     later = [newer for newer in Generation if newer.order > generation.order and opened_by(scope, newer)]
-    return f" It does from Core {later[0].label} on." if later else ""
+    return f" It does from Core {later[0].first} on." if later else ""
 
 
 def _surprises(generation: Generation) -> list[tuple[str, str]]:

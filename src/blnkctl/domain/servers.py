@@ -72,11 +72,12 @@ def _problem_with(text: str) -> str | None:
         return "The URL cannot be read: its host or port is malformed."
     if "@" in parts.netloc:
         return "The URL carries a user or a password; Blnk takes neither."
-    if parts.scheme.lower() not in _DEFAULT_PORTS or not parts.hostname:
-        return f"{text!r} is not an http or https URL."
+    if parts.scheme.lower() not in _DEFAULT_PORTS or not (parts.hostname or "").rstrip("."):
+        may_hold_secret = any(character in text for character in "@?#")
+        return f"{'That' if may_hold_secret else repr(text)} is not an http or https URL."
     if parts.query or parts.fragment or "?" in text or "#" in text:
         return "The URL carries a query or a fragment; give the server's base URL alone."
-    if port == 0 or not _is_plausible_host(parts.hostname):
+    if port == 0 or not _is_plausible_host(parts.hostname or ""):
         return "The URL's host or port is malformed."
     return None
 

@@ -40,15 +40,15 @@ def parse_timestamp(text: str) -> datetime | None:
 def _microseconds(fraction: str | None) -> int:
     if fraction is None:
         return 0
-    return round(int(fraction.ljust(9, "0")) / 1000)
+    return round(float(f"0.{fraction}") * 1_000_000)  # as a double, so that halves go either way
 
 
 def _offset(sign: str | None, hours: str | None, minutes: str | None) -> timedelta:
     if sign is None:
         return timedelta()
     offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
-    if offset >= timedelta(hours=24):
-        raise ValueError("an offset of a day or more")
+    if offset >= timedelta(hours=24) or int(minutes or 0) > 59:
+        raise ValueError("an offset of a day or more, or of more than 59 minutes")
     return offset if sign == "+" else -offset
 
 

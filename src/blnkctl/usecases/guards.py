@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
-    NotFound,
     Refused,
-    ServerTrouble,
-    Unreachable,
     Unsupported,
 )
 from blnkctl.domain.keys import ApiKey
@@ -82,7 +79,7 @@ def revoke_for_certain(server: KeyServer, key_id: str, owner: str) -> bool:
     """Revoke a key and tell whether that is certain: by Blnk's own 204, or else by the list."""
     try:
         server.revoke(key_id, owner)
-    except (ServerTrouble, Unreachable, Refused, NotFound):
+    except BlnkctlError:
         return _is_listed_as_revoked(server, key_id, owner)
     return True
 

@@ -12,6 +12,7 @@ from blnkctl.adapters.age.identities import Identities, IdentityState, identity_
 from blnkctl.adapters.age.layout import Layout, Recipients, new_store_id, no_store, read_recipients, store_failed
 from blnkctl.domain.errors import Busy, NotConfigured, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
+from blnkctl.ports import StoreStatus
 from blnkctl.system.files import (
     discard,
     ensure_private_directory,
@@ -23,17 +24,6 @@ from blnkctl.system.files import (
 from blnkctl.system.locks import LockBusy, locked
 
 _PATIENCE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """What there is. `entries` counts every server's; `recipients` are public."""
-
-    directory: Path
-    state: str
-    entries: int
-    identity: str
-    recipients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
