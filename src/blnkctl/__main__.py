@@ -15,9 +15,14 @@ def run() -> None:
 
         gc.disable()
         _occupy_standard_descriptors()
+        _end_quietly_on_interrupt()
         from blnkctl.cli.main import main
+        from blnkctl.system.signals import Interrupted
 
-        code = main(arguments)
+        try:
+            code = main(arguments)
+        except Interrupted as again:
+            code = 128 + again.number
     _leave(code)
 
 
@@ -26,6 +31,14 @@ def _print_version() -> int:
 
     sys.stdout.write(f"blnkctl {__version__}\n")
     return 0
+
+
+def _end_quietly_on_interrupt() -> None:
+    """Let an interrupt end the program as it ends others, without a traceback, until `main` takes it over."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _occupy_standard_descriptors() -> None:
@@ -37,11 +50,21 @@ def _occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
+def _flush_result() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        sys.stderr.write(f"warning: The result could not be written to standard output: {error.strerror}.\n")
+
+
 def _leave(code: int) -> None:
     """Flush and go. A closed standard output is no error: what was to be done is done."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    with suppress(OSError, ValueError, AttributeError):
+        _flush_result()
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -126,15 +126,14 @@ class SecretStore(Protocol):
 
         Raises:
             Busy: that is under way.
-            NotConfigured: there is no store.
+            StoreUnavailable: there is no store.
         """
 
     def check_writable(self, canary: EntryName) -> None:
         """Take, return and drop a canary; prove that the escrow could be read from here.
 
         Raises:
-            StoreUnavailable: it cannot keep a secret now.
-            NotConfigured: there is no store.
+            StoreUnavailable: it cannot keep a secret now, or there is none.
         """
 
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
@@ -177,6 +176,9 @@ class SecretStore(Protocol):
 
     def drop_escrow(self, operation: str) -> None:
         """Delete an operation's escrow, if there is one."""
+
+    def sweep(self) -> None:
+        """Delete what a kill left half-written, unless somebody is writing now; it does no harm until then."""
 
 
 @dataclass(frozen=True, slots=True)

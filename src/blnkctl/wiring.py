@@ -158,7 +158,7 @@ class Wiring:
                 "No secret store is named, so there is nowhere to keep a key.",
                 code="no_store",
                 hint="Make one with `blnkctl store init`, then name it: BLNKCTL_STORE=age,"
-                " or blnkctl context set NAME --store age",
+                " or --store age of `blnkctl context add` and `set`.",
             )
         return self.age_store
 
@@ -208,6 +208,10 @@ class Wiring:
         given = self.environment.get("BLNKCTL_STORE_PASSPHRASE")
         if given:
             return Secret(given)
+        return self._typed_passphrase
+
+    @cached_property
+    def _typed_passphrase(self) -> Secret | None:
         return self.settings.ask_secret("Passphrase of the age store: ")
 
     @cached_property

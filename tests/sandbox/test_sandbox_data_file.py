@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from sandbox_client import ACCEPTED, ENDED, Client
 
 from blnkctl.sandbox import KeyRow
+from tests.sandbox.sandbox_client import ACCEPTED, ENDED, Client
 
 
 def test_rows_revocations_and_uses_survive_a_restart(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from sandbox_client import ACCEPTED, ENDED, UNKNOWN, Client, as_json
+
+from tests.sandbox.sandbox_client import ACCEPTED, ENDED, UNKNOWN, Client, as_json
 
 GENERATIONS = ("0.11.6", "0.12.0", "0.13.2")
 

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from sandbox_replay import RECORDINGS, Player, options_for
 
 from blnkctl.sandbox import Emulator
+from tests.sandbox.sandbox_replay import RECORDINGS, Player, options_for
 
 UPGRADES = [path for path in RECORDINGS if path.name.startswith("upgrade")]
 OTHERS = [path for path in RECORDINGS if path not in UPGRADES]

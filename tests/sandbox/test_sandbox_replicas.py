@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sandbox_client import ACCEPTED, ENDED, Client
 
 from blnkctl.sandbox import RateLimit, SandboxOptions
 from blnkctl.sandbox.server import Emulator
+from tests.sandbox.sandbox_client import ACCEPTED, ENDED, Client
 
 
 def revoked_while_cached_by_two(core: str) -> tuple[Client, str]:

@@ -8,7 +8,8 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from sandbox_client import Client, as_json
+
+from tests.sandbox.sandbox_client import Client, as_json
 
 DATA = json.loads(resources.files("blnkctl.data").joinpath("routes.json").read_text("utf-8"))
 VERSIONS: list[str] = DATA["versions"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sandbox_client import Client, as_json
 
 from blnkctl.sandbox import NEWEST, Emulator, RateLimit, SandboxOptions, parse_rate_limit
+from tests.sandbox.sandbox_client import Client, as_json
 
 
 @pytest.mark.parametrize(("asked", "core"), [("0.10.1", "0.10.1"), ("v0.13.2", "0.13.2"), ("0.15.2", "0.15.2")])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blnkctl.domain.contexts import STORES, AdminKeySource, Configuration, Context, check_context_name
-from blnkctl.domain.errors import BlnkctlError, NotConfigured, UsageError
+from blnkctl.domain.errors import NotConfigured, UsageError
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.system.files import ensure_private_directory, write_atomically
 
@@ -40,8 +40,13 @@ class ConfigurationFile:
         try:
             return self._read(self._parse(content))
         except NotConfigured as problem:
-            what = problem.message.partition(": ")[2].removesuffix(" It was left as it is.")
-            raise UsageError(f"{source} holds no contexts that can be used: {what}", code="bad_input") from None
+            what = problem.message.partition(": ")[2].removesuffix(". It was left as it is.")
+            shown = "Standard input" if source == "-" else source
+            raise UsageError(
+                f"{shown} holds no contexts that can be used: {what}. Nothing was taken.",
+                code="bad_input",
+                hint="It takes what `blnkctl context export` prints.",
+            ) from None
 
     def export(self, contexts: Iterable[Context]) -> str:
         """Return contexts as TOML."""
@@ -63,13 +68,12 @@ class ConfigurationFile:
         """Add or replace a context, keeping comments and unknown keys of the file."""
 
         def change(document: Any) -> None:
+            values = _as_table(context)
             contexts = document.setdefault("contexts", {})
-            table = contexts.setdefault(context.name, {})
-            for key, value in _as_table(context).items():
-                if value is None:
-                    table.pop(key, None)
-                else:
-                    table[key] = value
+            if context.name not in contexts:
+                contexts[context.name] = {key: value for key, value in values.items() if value is not None}
+            for key, value in values.items():
+                _set(document["contexts"][context.name], key, value)
             if make_current:
                 document["current"] = context.name
 
@@ -109,9 +113,11 @@ class ConfigurationFile:
 
         document = tomlkit.parse(self._content())
         change(document)
+        content = tomlkit.dumps(document)
+        self._read(self._parse(content))  # never leave a file that cannot be read again
         try:
             ensure_private_directory(self.path.parent)
-            write_atomically(self.path, tomlkit.dumps(document).encode())
+            write_atomically(self.path, content.encode())
         except OSError as error:
             raise self._unusable("written", error) from None
 
@@ -144,8 +150,8 @@ class ConfigurationFile:
         try:
             url = parse_server_url(self._text(table, "url", where) or "")
             check_context_name(name)
-        except BlnkctlError as problem:
-            raise self._broken(f"'{where}': {problem.message}") from None
+        except UsageError as problem:
+            raise self._broken(f"'{where}': {problem.message.rstrip('.')}") from None
         store = self._text(table, "store", where)
         if store is not None and store not in STORES:
             raise self._broken(f"'{where}.store' is {store!r}; this version has {', '.join(STORES)}")
@@ -198,6 +204,14 @@ class ConfigurationFile:
             code="bad_configuration",
             hint="Mend that, or name another directory with BLNKCTL_CONFIG_DIR.",
         )
+
+
+def _set(table: Any, key: str, value: object) -> None:
+    """Set a key, or remove it; what says the same already keeps its layout and comments."""
+    if value is None:
+        table.pop(key, None)
+    elif table.get(key) != value:
+        table[key] = value
 
 
 def _as_table(context: Context) -> dict[str, object]:

@@ -39,7 +39,10 @@ class LockDirectory:
         path = self._path(name)
         if not path.exists():
             return False
-        descriptor = try_lock(path)
+        try:
+            descriptor = try_lock(path)
+        except OSError as error:
+            raise _locks_failed(self._directory, error) from None
         if descriptor is None:
             return True
         os.close(descriptor)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.keys import KeySpec
@@ -17,6 +18,7 @@ from blnkctl.system.mounts import NETWORK_FILE_SYSTEMS, file_system_of
 
 SCHEMA_VERSION = 1
 FILE_NAME = "state.db"
+Row = TypeVar("Row")
 _BUSY_SECONDS = 10.0
 _SCHEMA = """
 CREATE TABLE operations (
@@ -54,6 +56,7 @@ class StateFile:
         self._path = directory / FILE_NAME
         self._now = now
         self._connection: sqlite3.Connection | None = None
+        self._is_private = False
 
     def close(self) -> None:
         """Close the file."""
@@ -106,7 +109,7 @@ class StateFile:
     def open_operations(self) -> list[Operation]:
         """Return what was begun and not ended, oldest first."""
         rows = self._read(f"SELECT {_OPERATION} FROM operations WHERE phase <> 'done' ORDER BY started_at, id")
-        return [_operation(row) for row in rows]
+        return self._understood(_operation, rows)
 
     # --- keys ---------------------------------------------------------------------------------
 
@@ -122,12 +125,12 @@ class StateFile:
             f"SELECT {_KEY} FROM keys WHERE server = ? ORDER BY stored_at DESC, created_at DESC, id",
             (str(server),),
         )
-        return [_key(row) for row in rows]
+        return self._understood(_key, rows)
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""
         rows = self._read(f"SELECT {_KEY} FROM keys WHERE server = ? AND id = ?", (str(server), key_id))
-        return _key(rows[0]) if rows else None
+        return next(iter(self._understood(_key, rows)), None)
 
     # --- owners -------------------------------------------------------------------------------
 
@@ -173,15 +176,24 @@ class StateFile:
         except sqlite3.Error as error:
             raise _state_failed(self._path, str(error)) from None
 
+    def _understood(
+        self, convert: Callable[[tuple[object, ...]], Row], rows: Iterable[tuple[object, ...]]
+    ) -> list[Row]:
+        try:
+            return [convert(row) for row in rows]
+        except ValueError:
+            raise _state_failed(self._path, "it holds a row that no blnkctl wrote") from None
+
     def _open(self, *, create: bool) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = self._connect(create=create)
+            _refuse_network_file_system(self._path.parent)
+        if create and not self._is_private:
+            self._make_private()
+        if self._connection is None:
+            self._connection = self._connect()
         return self._connection
 
-    def _connect(self, *, create: bool) -> sqlite3.Connection:
-        _refuse_network_file_system(self._path.parent)
-        if create:
-            self._make_private()
+    def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self._prepare(database)
@@ -199,6 +211,7 @@ class StateFile:
                 self._path.chmod(0o600)
         except OSError as error:
             raise _state_failed(self._path, error.strerror or str(error)) from None
+        self._is_private = True
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -258,7 +271,7 @@ def _moment(text: object) -> datetime | None:
 def _certain(text: object) -> datetime:
     moment = _moment(text)
     if moment is None:
-        raise StoreUnavailable("The journal holds a row without its time.", code="journal_failed")
+        raise ValueError("a row without its time")
     return moment
 
 

@@ -21,20 +21,20 @@ from blnkctl.domain.contexts import (
     check_store_kind,
     check_transport,
 )
-from blnkctl.domain.errors import BlnkctlError, NotConfigured, UsageError
+from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.ports import ADMIN, EntryName
 from blnkctl.usecases.contexts import CheckServer, keep_admin_key, shares_server
-from blnkctl.usecases.targets import is_set, no_such_context
+from blnkctl.usecases.targets import is_set, no_context, no_such_context
 
 app = application(
     "Name servers, and choose the one in use. A context is a server's URL, where its admin key is, which store keeps"
     " its secrets, and defaults. The file that holds them never holds a secret.",
     """
-    blnkctl context add prod --url https://ledger.example.com --store age --owner acme --protected
-    blnkctl context add ci --url http://127.0.0.1:5001 --store age --admin-key-command 'pass show blnk/ci'
+    blnkctl context add prod --url https://ledger.example.com --store age
+    blnkctl context set prod --owner acme --protected
     blnkctl context use prod
     """,
 )
@@ -62,7 +62,8 @@ KeyStdin = Annotated[bool, typer.Option("--admin-key-stdin", help="Read the key 
     "add",
     """
     blnkctl context add prod --url https://ledger.example.com --store age
-    pass show blnk/prod | blnkctl context add prod --url https://ledger.example.com --store age --admin-key-stdin
+    pass blnk | blnkctl context add ci --url https://c.example --admin-key-stdin
+    blnkctl context add ci --url https://c.example --admin-key-command 'pass b'
     """,
 )
 def add(
@@ -92,7 +93,8 @@ def add(
         hint = f"Change it with: blnkctl context set {name}"
         raise UsageError(f"There is a context {name} already.", code="context_exists", hint=hint)
     if url is None:
-        raise UsageError("The server's --url is missing.", code="no_url")
+        hint = "Example: --url https://ledger.example.com"
+        raise UsageError("The server's --url is missing; nothing was kept.", code="no_url", hint=hint)
     source = _source(admin_key_command, admin_key_file, admin_key_stdin)
     named_store = store or run.environment.get("BLNKCTL_STORE")
     run.wiring.open_store(None if named_store is None else check_store_kind(named_store))
@@ -124,7 +126,11 @@ def set_(
     admin_key_file: KeyFile = None,
     admin_key_stdin: KeyStdin = False,
 ) -> int:
-    """Change a context. A new --url asks for the admin key again: a key is never sent to another server."""
+    """Change a context. A new --url asks for the admin key again: a key is never sent to another server.
+
+    Exit codes: 0, 2 a bad value, 4 the key was refused or secure mode is off, 5 the store failed, 7 no such context,
+    9 not reached.
+    """
     run = Run.of(ctx)
     old = _find(run, name)
     new_key = bool(admin_key_command or admin_key_file or admin_key_stdin)
@@ -149,25 +155,35 @@ def set_(
 
 @command(app, "list", "blnkctl context list")
 def list_contexts(ctx: typer.Context) -> int:
-    """List the contexts."""
+    """List the contexts.
+
+    Exit codes: 0, also where there is none, 3 the configuration cannot be read.
+    """
     run = Run.of(ctx)
     configuration = _configuration(run)
-    return run.finish(Result([_record(context, configuration) for context in configuration.contexts]))
+    records = [_record(context, configuration) for context in configuration.contexts]
+    return run.finish(Result(records, when_empty="There is none yet: blnkctl context add NAME --url URL"))
 
 
 @command(app, "use", "blnkctl context use prod")
 def use(ctx: typer.Context, name: Name) -> int:
-    """Make a context the one in use."""
+    """Make a context the one in use.
+
+    Exit codes: 0, 3 the configuration cannot be written, 7 no such context.
+    """
     run = Run.of(ctx)
     context = _find(run, name)
     run.wiring.configuration_file.use_context(name)
     run.terminal.note(f"In use: {name} ({context.url})")
-    return 0
+    return run.done()
 
 
 @command(app, "show", "blnkctl context show prod -o json")
 def show(ctx: typer.Context, name: OptionalName = None) -> int:
-    """Show a context, without its key."""
+    """Show a context, without its key.
+
+    Exit codes: 0, 3 no context is in use, 7 no such context.
+    """
     run = Run.of(ctx)
     return run.finish(Result([_record(_chosen(run, name), _configuration(run))], is_list=False))
 
@@ -178,18 +194,26 @@ def rename(
     old: Annotated[str, typer.Argument(metavar="OLD", help="The name now.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The name to be.")],
 ) -> int:
-    """Rename a context."""
+    """Rename a context.
+
+    Exit codes: 0, 2 the new name is bad or taken, 7 no such context.
+    """
     run = Run.of(ctx)
     _find(run, old)
     if run.wiring.configuration.find(check_context_name(new)) is not None:
-        raise UsageError(f"There is a context {new} already.", code="context_exists")
+        hint = f"Choose another name, or remove that one: blnkctl context remove {new}"
+        raise UsageError(f"There is a context {new} already.", code="context_exists", hint=hint)
     run.wiring.configuration_file.rename_context(old, new)
-    return 0
+    run.terminal.note(f"{old} is now {new}.")
+    return run.done()
 
 
 @command(app, "remove", "blnkctl context remove old-staging")
 def remove(ctx: typer.Context, name: Name) -> int:
-    """Remove a context, and its admin key if no other context uses that server. Stored keys stay."""
+    """Remove a context, and its admin key if no other context uses that server. Stored keys stay.
+
+    Exit codes: 0, 7 no such context, 11 not confirmed.
+    """
     run = Run.of(ctx)
     context = _find(run, name)
     confirmer = Confirmer(run.terminal, name if context.protected else None, run.flags.context == name)
@@ -197,15 +221,22 @@ def remove(ctx: typer.Context, name: Name) -> int:
     run.wiring.configuration_file.remove_context(name)
     if not shares_server(context, run.wiring.configuration.contexts):
         _forget_admin_key(run, context)
-    return 0
+    run.terminal.note(f"{name} is removed. Keys of {context.url} that are in the store stay there.")
+    return run.done()
 
 
 @command(app, "export", "blnkctl context export prod > prod.toml")
 def export(ctx: typer.Context, name: OptionalName = None) -> int:
-    """Print contexts as TOML, without secrets: one, or all of them."""
+    """Print contexts as TOML, without secrets: one, or all of them.
+
+    Exit codes: 0, 7 no such context.
+    """
     run = Run.of(ctx)
     chosen = _configuration(run).contexts if name is None else (_find(run, name),)
-    run.output.line(run.wiring.configuration_file.export(chosen), end="")
+    exported = run.wiring.configuration_file.export(chosen)
+    if run.output.chosen == "json":
+        return run.finish(Result([{"toml": exported}], is_list=False))
+    run.output.line(exported, end="")
     return 0
 
 
@@ -214,7 +245,10 @@ def import_(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="TOML from `context export`; - is standard input.")],
 ) -> int:
-    """Take contexts from a file. Keys that were in a store do not travel: set them again."""
+    """Take contexts from a file. Keys that were in a store do not travel: set them again.
+
+    Exit codes: 0, 2 the file is none or a name is taken, 11 not confirmed.
+    """
     run = Run.of(ctx)
     taken = run.wiring.configuration_file.parse(read_text(file if file == "-" else Path(file)), file).contexts
     known = run.wiring.configuration
@@ -225,13 +259,16 @@ def import_(
         if context.admin_key.command is not None:
             shown = escape_unsafe(context.admin_key.command)
             Confirmer(run.terminal).approve(f"{context.name} runs `{shown}` whenever it needs its key. Take it?")
+    if not taken:
+        run.terminal.note("It holds no contexts.")
     for context in taken:
         run.wiring.configuration_file.save_context(context, make_current=False)
+        run.terminal.note(f"Taken: {context.name} ({context.url})")
         if context.admin_key == AdminKeySource():
             run.terminal.note(
                 f"{context.name} has no admin key yet: blnkctl context set {context.name} --admin-key-stdin"
             )
-    return 0
+    return run.done()
 
 
 def _check_and_save(run: Run, context: Context, from_stdin: bool, *, make_current: bool) -> None:
@@ -295,7 +332,9 @@ def _check_transport(run: Run, context: Context) -> None:
 def _source(command: str | None, file: str | None, from_stdin: bool) -> AdminKeySource:
     if sum((command is not None, file is not None, from_stdin)) > 1:
         raise UsageError(
-            "Give one of --admin-key-command, --admin-key-file, --admin-key-stdin.", code="contradiction"
+            "The admin key has two sources; nothing was kept.",
+            code="contradiction",
+            hint="Give one of --admin-key-command, --admin-key-file, --admin-key-stdin.",
         )
     return AdminKeySource(command, _absolute(file))
 
@@ -326,7 +365,7 @@ def _chosen(run: Run, name: str | None) -> Context:
     """Return the context named, else the one that a command would use."""
     in_use = name or run.flags.context or run.environment.get("BLNKCTL_CONTEXT") or run.wiring.configuration.current
     if in_use is None:
-        raise NotConfigured("No context is in use.", code="no_context", hint="Pick one: blnkctl context use NAME")
+        raise no_context(run.wiring.configuration)
     return _find(run, in_use)
 
 

@@ -4,10 +4,12 @@ import secrets
 
 import typer
 
+from blnkctl.cli.formats import Record
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import GateTripped
+from blnkctl.domain.names import escape_unsafe
 from blnkctl.usecases.doctor import Check, CheckStatus, Examine
 from blnkctl.usecases.listing import KeyReader, OwnerScope
 
@@ -52,14 +54,22 @@ def doctor(ctx: typer.Context) -> int:
         ).run()
     )
     failed = [check.check for check in checks if check.status is CheckStatus.FAIL]
-    table = Table(
-        ("check", "status", "message", "fix"), lambda record: [str(value or "") for value in record.values()]
-    )
+    table = Table(("check", "status", "message"), _cells)
     result = Result([_record(check) for check in checks], table=table)
     if failed:
         hint = "Each failed check says what to do."
         result.errors.append(GateTripped(f"Failed: {', '.join(failed)}.", code="check_failed", hint=hint))
     return run.finish(result)
+
+
+def _cells(record: Record) -> list[str]:
+    """Return a line for people: what to do stands behind what is wrong, and both are wrapped, never cut."""
+    message, fix = str(record["message"]).rstrip("."), record["fix"]
+    return [
+        str(record["check"]),
+        str(record["status"]),
+        escape_unsafe(message if fix is None else f"{message}. {fix}"),
+    ]
 
 
 def _record(check: Check) -> dict[str, object]:

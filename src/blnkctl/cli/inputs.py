@@ -15,12 +15,14 @@ def read_text(source: Path | str) -> str:
     Raises:
         UsageError: it cannot be read, or is no UTF-8.
     """
+    shown = "Standard input" if source == "-" else str(source)
     try:
         return sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
     except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}.", code="bad_input") from None
+        hint = "Name a file that you can read, or - for standard input."
+        raise UsageError(f"{shown} cannot be read: {error.strerror}.", code="bad_input", hint=hint) from None
     except UnicodeDecodeError:
-        raise UsageError(f"{source} is no UTF-8 text.", code="bad_input") from None
+        raise UsageError(f"{shown} is no UTF-8 text.", code="bad_input", hint="Save it as UTF-8.") from None
 
 
 def read_lines(source: Path | str) -> list[str]:

@@ -8,7 +8,8 @@ from blnkctl.domain.errors import BlnkctlError
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.times import parse_timestamp
 
-_UNITS = ((365, "y"), (30, "mo"), (1, "d"))
+_YEAR, _MONTH, _HOUR = 365.25, 365.25 / 12, 1 / 24
+_UNITS = ((2 * _YEAR, _YEAR, "y"), (4 * _MONTH, _MONTH, "mo"), (2, 1, "d"), (2 * _HOUR, _HOUR, "h"))
 
 
 def key_result(
@@ -51,8 +52,10 @@ def relative(moment: object, now: datetime) -> str:
 
 
 def _length(span: timedelta) -> str:
-    for days, unit in _UNITS:
-        if span.days >= days:
-            return f"{span.days // days}{unit}"
-    hours, minutes = divmod(span.seconds // 60, 60)
-    return f"{hours}h" if hours else f"{minutes}m"
+    """Return a length in the unit that says it within a few per cent, rounded: 90 days are `90d`, not `2mo`."""
+    days = span / timedelta(days=1)
+    for least, size, unit in _UNITS:
+        if days >= least - size / 50:
+            return f"{round(days / size)}{unit}"
+    seconds = round(span.total_seconds())
+    return f"{round(seconds / 60)}m" if seconds >= 60 else f"{seconds}s"

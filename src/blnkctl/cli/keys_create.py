@@ -24,9 +24,9 @@ DEFAULT_LIFETIME = "90d"
     app,
     "create",
     """
-    blnkctl keys create billing --owner acme --scope transactions:write,balances:read
-    blnkctl keys create ci --owner acme --scope ledgers:read --expires 2027-06-30
-    blnkctl keys create ci --owner acme --scope ledgers:read --if-absent -o json
+    blnkctl keys create billing --owner acme --scope ledgers:read,balances:write
+    blnkctl keys create ci --owner acme --scope ledgers:read --expires 6mo
+    blnkctl keys create ci --owner acme --scope ledgers:read --if-absent
     """,
 )
 def create(
@@ -58,7 +58,8 @@ def create(
     """
     run = Run.of(ctx)
     if if_absent and allow_duplicate:
-        raise UsageError("--if-absent contradicts --allow-duplicate.", code="contradiction")
+        hint = "Give one of them."
+        raise UsageError("--if-absent contradicts --allow-duplicate.", code="contradiction", hint=hint)
     request = _request(run, name, owner, scope, expires, if_absent, allow_duplicate, reveal)
     if reveal:
         _confirm_reveal(run)
@@ -84,7 +85,7 @@ def _request(
     for note in scopes.notes:
         run.terminal.note(note)
     return CreateRequest(
-        owner=check_typed_name(owner or _default_owner(target), "owner"),
+        owner=check_typed_name(_default_owner(target) if owner is None else owner, "owner"),
         name=name,
         scopes=scopes.scopes,
         expires_at=expires_at,

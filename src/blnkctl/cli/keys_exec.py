@@ -26,7 +26,7 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
     "exec",
     """
     blnkctl keys exec acme/billing -- ./run-billing
-    blnkctl keys exec acme/billing --env LEDGER_KEY -- docker run -e LEDGER_KEY billing
+    blnkctl keys exec acme/billing --env LEDGER_KEY -- ./run-billing
     """,
 )
 def exec_(
@@ -47,7 +47,8 @@ def exec_(
     run = Run.of(ctx)
     child = _child(run, words)
     if _VARIABLE.fullmatch(env) is None:
-        raise UsageError(f"--env {env!r} is no name of a variable.", code="bad_variable")
+        hint = "Letters, digits and '_', not beginning with a digit."
+        raise UsageError(f"--env {env!r} is no name of a variable.", code="bad_variable", hint=hint)
     _, secret = ReadSecret(run.target.url, run.wiring.store, run.wiring.journal, run.wiring.clock).run(
         parse_key_word(key)
     )

@@ -25,6 +25,7 @@ from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import parse_duration
+from blnkctl.usecases.guards import telling
 from blnkctl.usecases.listing import the_one
 from blnkctl.usecases.revoke import (
     PROOF_LIMIT,
@@ -71,7 +72,7 @@ def revoke(
     """
     run = Run.of(ctx)
     limit = parse_duration(wait_limit, flag="--wait-limit") if wait_limit != "6m" else PROOF_LIMIT
-    has_selector = bool(owners_from or all_owners or status or name or (owner and not keys))
+    has_selector = bool(owners_from or all_owners or status or name is not None or (owner and not keys))
     views = (
         _selected(run, keys, owner, owners_from, all_owners, status, name)
         if has_selector
@@ -86,16 +87,20 @@ def revoke(
     if wait:
         revocations = [_prove(run, item, secrets[item.view.key.id], limit) for item in revocations]
     elif any(item.result is RevokeResult.REVOKED for item in revocations):
-        run.terminal.note("Other server processes may accept them for a minute more; --wait waits for that.")
+        run.terminal.note("Other server processes may accept a revoked key for a minute more; --wait waits for that.")
     return run.finish(_result(revocations))
 
 
 def _named(run: Run, keys: list[str] | None, owner: list[str] | None) -> list[KeyView]:
+    if not keys:
+        hint = "Give an id (api_key_…), OWNER/NAME, or selectors such as --owner O."
+        raise UsageError("Neither a KEY nor a selector is given; nothing was revoked.", code="no_key", hint=hint)
     words = key_words(keys)
     run.change_target()
     reader = key_reader(run, owner)
-    viewpoint = reader.viewpoint()
-    return [the_one(word, reader.find(word, viewpoint)) for word in words]
+    with telling("Nothing was revoked."):
+        viewpoint = reader.viewpoint()
+        return [the_one(word, reader.find(word, viewpoint)) for word in words]
 
 
 def _selected(
@@ -109,16 +114,20 @@ def _selected(
 ) -> list[KeyView]:
     """Return the selected keys that can be revoked: an incomplete list is no plan."""
     if keys:
-        raise UsageError("Give KEYs or selectors, not both.", code="contradiction")
+        hint = "Nothing was revoked; leave one of them out."
+        raise UsageError("Give KEYs or selectors, not both.", code="contradiction", hint=hint)
     run.change_target()
-    listing = key_reader(run).select(read_selection(run, owner, owners_from, all_owners, status, name))
-    views = [view for view in listing.views if view.status is not KeyStatus.REVOKED]
+    with telling("Nothing was revoked."):
+        listing = key_reader(run).select(read_selection(run, owner, owners_from, all_owners, status, name))
+        views = [view for view in listing.views if view.status is not KeyStatus.REVOKED]
     if listing.errors:
         raise Incomplete(
             f"{listing.errors[0].message} Nothing was revoked.",
             code="list_incomplete",
             hint="Leave that owner out with --owner, or try again.",
         )
+    if not views:
+        run.terminal.note("No key is selected that could be revoked.")
     return views
 
 

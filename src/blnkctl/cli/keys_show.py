@@ -2,12 +2,11 @@
 
 import typer
 
-from blnkctl.cli.formats import KEY_COLUMNS, Record, cell, key_record
+from blnkctl.cli.formats import KEY_COLUMNS, key_record
 from blnkctl.cli.options import application, command
-from blnkctl.cli.output import Result, Table
+from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import Keys, OwnerHint, key_reader, key_words
-from blnkctl.domain.names import escape_unsafe
 from blnkctl.usecases.listing import the_one
 
 app = application("Show keys.", "blnkctl keys show KEY")
@@ -33,15 +32,4 @@ def show(ctx: typer.Context, keys: Keys = None, owner: OwnerHint = None) -> int:
     reader = key_reader(run, owner)
     viewpoint = reader.viewpoint()
     records = [key_record(the_one(word, reader.find(word, viewpoint))) for word in words]
-    if run.output.chosen == "table":
-        return run.finish(_sheets(records))
-    return run.finish(Result(records, columns=KEY_COLUMNS))
-
-
-def _sheets(records: list[Record]) -> Result:
-    """Return one line a field, an empty line between keys."""
-    lines: list[Record] = []
-    for number, record in enumerate(records):
-        lines += [{"": "", " ": ""}] if number else []
-        lines += [{"": field.replace("_", " "), " ": escape_unsafe(cell(value))} for field, value in record.items()]
-    return Result(lines, table=Table(("field", "value"), lambda line: [str(value) for value in line.values()]))
+    return run.finish(Result(records, columns=KEY_COLUMNS, is_sheet=True))

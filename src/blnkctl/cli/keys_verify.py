@@ -76,7 +76,7 @@ def _errors(verification: Verification) -> list[BlnkctlError]:
     id_ = verification.known.id
     if verification.authenticates is None:
         message = f"Whether {id_} authenticates is undecided: {verification.reason}."
-        return [Incomplete(message, code="undecided", hint=f"blnkctl keys verify {id_}", target=id_)]
+        return [Incomplete(message, code="undecided", hint=f"Try again: blnkctl keys verify {id_}", target=id_)]
     if not verification.authenticates:
         message = f"{id_} does not authenticate: {verification.reason}."
         hint = "Make a new key with: blnkctl keys create"

@@ -11,6 +11,7 @@ from blnkctl.cli.output import Output
 from blnkctl.cli.root import build_root
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, UsageError
+from blnkctl.domain.names import escape_unsafe
 from blnkctl.system.signals import Interrupted
 
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     try:
         return _finish(run, _call(run, given))
     except Interrupted as interrupted:
-        return _interrupted(run, interrupted.number)
+        return _interrupted(run, given, interrupted.number)
     except BlnkctlError as error:
         return _failed(run, given, error)
     except typer.TyperException as error:
@@ -43,11 +44,18 @@ def _call(run: Run, arguments: list[str]) -> int:
 
 def _finish(run: Run, code: int) -> int:
     """A signal that had to wait for a step ends the program now that the step's outcome was told."""
-    return code if run.signals.received is None else _interrupted(run, run.signals.received)
+    number = run.signals.received
+    if number is None:
+        return code
+    run.terminal.note("Interrupted, after the step in flight was finished.")
+    return 128 + number
 
 
-def _interrupted(run: Run, number: int) -> int:
-    run.terminal.note("Interrupted. What was begun is recorded; to settle it: blnkctl recover")
+def _interrupted(run: Run, arguments: list[str], number: int) -> int:
+    message = "Interrupted. What was begun is recorded."
+    error = BlnkctlError(message, code="interrupted", hint="To settle it: blnkctl recover")
+    run.terminal.fail(error)
+    _output(run, arguments).write_failure(error)
     return 128 + number
 
 
@@ -66,7 +74,7 @@ def _output(run: Run, arguments: list[str]) -> Output:
 
 def _usage(error: typer.TyperException, arguments: list[str]) -> UsageError:
     path = " ".join(["blnkctl", *known_prefix(arguments).split()])
-    return UsageError(error.format_message(), hint=f"{path} --help")
+    return UsageError(escape_unsafe(error.format_message()), hint=f"{path} --help")
 
 
 def _bug(run: Run, arguments: list[str], error: Exception) -> int:

@@ -10,6 +10,7 @@ from blnkctl.cli.exits import INCOMPLETE, combined_code
 from blnkctl.cli.formats import Record, cell, csv_text, document, tsv_line
 from blnkctl.cli.terminal import Terminal
 from blnkctl.domain.errors import BlnkctlError
+from blnkctl.domain.names import escape_unsafe
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,16 @@ class Table:
 class Result:
     """What a command hands over: one record or many, and what went wrong beside it.
 
-    `columns` None: the keys of the first record, in their order.
+    `columns` None: the keys of the first record, in their order. `is_sheet`: as a table, one line a field.
+    `when_empty`: what is said in place of an empty table.
     """
 
     records: Iterable[Record]
     is_list: bool = True
     columns: tuple[str, ...] | None = None
     table: Table | None = None
+    is_sheet: bool = False
+    when_empty: str | None = None
     errors: list[BlnkctlError] = field(default_factory=list)
     coverage: Callable[[], Record] | None = None
 
@@ -54,6 +58,11 @@ class Output:
             "table": self._table,
         }
         writers[self.chosen](result)
+
+    def write_done(self) -> None:
+        """Write the document of a command that has nothing to tell, where the format has one."""
+        if self.chosen == "json":
+            self.line(document(self._command, None, []))
 
     def write_failure(self, error: BlnkctlError) -> None:
         """Write the document of a command that failed, where the format has one."""
@@ -89,7 +98,7 @@ class Output:
 
     def _ids(self, result: Result) -> None:
         for record in result.records:
-            self.line(cell(record.get("id", next(iter(record.values())))))
+            self.line(escape_unsafe(cell(record.get("id", next(iter(record.values()))))))
 
     def _table(self, result: Result) -> None:
         from blnkctl.cli.tables import render
@@ -97,6 +106,8 @@ class Output:
         text = render(result, sys.stdout, colour=self._terminal.may_colour(sys.stdout))
         if text:
             self.line(text, end="")
+        elif result.when_empty is not None:
+            self._terminal.note(result.when_empty)
 
 
 def _is_partial(records: Sequence[Record], errors: Sequence[BlnkctlError]) -> bool:
@@ -110,5 +121,7 @@ def write_out(text: str, terminal: Terminal) -> None:
         sys.stdout.write(text)
     except BrokenPipeError:
         return
-    except (OSError, ValueError, AttributeError) as error:
+    except AttributeError:  # there is no standard output
+        terminal.warn("Standard output is closed; the result was not written.")
+    except (OSError, ValueError) as error:
         terminal.warn(f"The result could not be written to standard output: {error}.")

@@ -25,20 +25,26 @@ app = application(
 
 @command(app, "list", "blnkctl owners list -o json")
 def list_owners(ctx: typer.Context) -> int:
-    """List the known owners, where each is known from, and how many keys of theirs are in the index."""
+    """List the known owners, where each is known from, and how many keys of theirs are in the index.
+
+    Exit codes: 0, also where none is known, 3 no server, 5 the journal cannot be read.
+    """
     run = Run.of(ctx)
     target, journal = run.target, run.wiring.journal
     sources = journal.owners(target.url) | dict.fromkeys(target.owners, "context")
     counts = Counter(key.owner for key in journal.known_keys(target.url))
     records = [{"owner": owner, "source": sources[owner], "keys": counts[owner]} for owner in sorted(sources)]
-    return run.finish(Result(list(records)))
+    return run.finish(Result(list(records), when_empty="None is known yet: blnkctl owners add O…"))
 
 
 @command(app, "add", "blnkctl owners add acme globex")
 def add_owners(
     ctx: typer.Context, owners: Annotated[list[str], typer.Argument(metavar="O…", help="Owners to remember.")]
 ) -> int:
-    """Remember owners of the server in use."""
+    """Remember owners of the server in use.
+
+    Exit codes: 0, 2 a bad name, 3 no server, 5 the journal cannot be written.
+    """
     return _add(Run.of(ctx), [check_typed_name(owner, "owner") for owner in owners])
 
 
@@ -46,7 +52,10 @@ def add_owners(
 def remove_owners(
     ctx: typer.Context, owners: Annotated[list[str], typer.Argument(metavar="O…", help="Owners to forget.")]
 ) -> int:
-    """Forget owners that were added. Their keys are not touched."""
+    """Forget owners that were added. Their keys are not touched.
+
+    Exit codes: 0, 2 it is an owner of the context, 3 no server, 7 it was never added.
+    """
     run = Run.of(ctx)
     target = run.change_target()
     sources = run.wiring.journal.owners(target.url)
@@ -59,10 +68,15 @@ def remove_owners(
             )
         if sources.get(owner) != "added":
             detail = "; it is known from keys in the index" if owner in sources else ""
-            raise NotFound(f"{escape_unsafe(owner)} was never added{detail}.", code="no_such_owner", target=owner)
+            raise NotFound(
+                f"{escape_unsafe(owner)} was never added{detail}. Nothing was removed.",
+                code="no_such_owner",
+                hint="`blnkctl owners list` shows where each is known from.",
+                target=owner,
+            )
     count = run.wiring.journal.remove_owners(target.url, owners)
     run.terminal.note(f"{count} forgotten.")
-    return 0
+    return run.done()
 
 
 @command(
@@ -70,14 +84,17 @@ def remove_owners(
     "import",
     """
     blnkctl owners import owners.txt
-    psql -Atc 'SELECT DISTINCT owner_id FROM blnk.api_keys' blnk | blnkctl owners import -
+    psql -Atc 'SELECT owner_id FROM blnk.api_keys' | blnkctl owners import -
     """,
 )
 def import_owners(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="One owner a line; - reads standard input.")],
 ) -> int:
-    """Remember the owners in a file, one a line."""
+    """Remember the owners in a file, one a line.
+
+    Exit codes: 0, 2 the file is none or a name is bad, 3 no server, 5 the journal cannot be written.
+    """
     owners = read_lines(file if file == "-" else Path(file))
     return _add(Run.of(ctx), [check_typed_name(owner, "owner") for owner in owners])
 
@@ -86,4 +103,4 @@ def _add(run: Run, owners: list[str]) -> int:
     target = run.change_target()
     count = run.wiring.journal.add_owners(target.url, owners)
     run.terminal.note(f"{count} new, {len(set(owners)) - count} known already.")
-    return 0
+    return run.done()

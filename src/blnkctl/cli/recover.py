@@ -7,7 +7,6 @@ import typer
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
-from blnkctl.domain.names import escape_unsafe
 from blnkctl.usecases.recover import Recover, Recovered
 
 app = application("Settle what was begun and not finished.", "blnkctl recover")
@@ -61,7 +60,7 @@ def _record(item: Recovered) -> dict[str, object]:
     operation = item.operation
     return {
         "operation": f"{operation.kind} {operation.id}",
-        "target": escape_unsafe(f"{operation.owner}/{operation.name}"),
+        "target": f"{operation.owner}/{operation.name}",
         "decision": str(item.decision),
         "message": item.message,
     }

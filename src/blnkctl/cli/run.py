@@ -32,6 +32,7 @@ class Run:
         run = ctx.find_root().obj
         assert isinstance(run, cls)
         run.command = ctx.command_path.partition(" ")[2]
+        run.output  # noqa: B018 (a format that does not exist is met before anything is done)
         return run
 
     @cached_property
@@ -68,7 +69,6 @@ class Run:
     @cached_property
     def target(self) -> Target:
         """The server in use; what was passed over to choose it is told."""
-        self.output  # noqa: B018 (a format that does not exist is met before anything is sent)
         target = self.wiring.target
         for note in target.notes:
             self.terminal.note(note)
@@ -91,6 +91,11 @@ class Run:
         """Return who approves, for the target in use."""
         target = self.target
         return Confirmer(self.terminal, target.context if target.is_protected else None, target.is_named_outright)
+
+    def done(self) -> int:
+        """End a command whose result is its effect."""
+        self.output.write_done()
+        return 0
 
     def finish(self, result: Result) -> int:
         """Write the result, tell what went wrong, and return the exit code."""

@@ -28,7 +28,7 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
     app,
     "sandbox",
     """
-    blnkctl sandbox -- bash                      # a shell with a server, a store and nothing to break
+    blnkctl sandbox -- bash      # a shell with a server and nothing to break
     blnkctl sandbox --core 0.11.6 --data rows.jsonl
     blnkctl sandbox --rate-limit 5:8 -- ./my-test
     """,
@@ -37,7 +37,9 @@ def sandbox(
     ctx: typer.Context,
     words: Annotated[list[str] | None, typer.Argument(metavar="[-- COMMAND…]", help="What to run with it.")] = None,
     core: Annotated[str, typer.Option("--core", metavar="VERSION", help="Behave as this Blnk Core.")] = NEWEST,
-    port: Annotated[int, typer.Option("--port", metavar="N", help="Listen here; 0 is any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Listen here; 0 is any free port.")
+    ] = 0,
     data: Annotated[
         str | None, typer.Option("--data", metavar="FILE", help="Keep the keys, for another version to start on.")
     ] = None,
@@ -55,6 +57,9 @@ def sandbox(
     Prints one line of JSON when it is ready ("url", "admin_key", "core") and serves until interrupted. With a
     COMMAND it runs that, with BLNKCTL_URL, BLNKCTL_ADMIN_KEY and a throwaway configuration, state and store, and
     exits as it does. BLNKCTL_SANDBOX_ADMIN_KEY sets the admin key.
+
+    Exit codes: the command's own, 126 it cannot be run, 127 not found; 1 the port is taken, 2 a bad option, 129, 130
+    or 143 when told to end.
     """
     run = Run.of(ctx)
     child = child_command(run.arguments)
@@ -95,10 +100,12 @@ def _server(
         server = Sandbox(options)
         server.start()
     except ValueError as problem:
-        raise UsageError(f"{str(problem).rstrip('.')}.", code="bad_sandbox") from None
+        message = f"{str(problem).rstrip('.')}. Nothing was started."
+        raise UsageError(message, code="bad_sandbox", hint="blnkctl sandbox --help") from None
     except OSError as problem:
         reason = problem.strerror or problem
-        raise BlnkctlError(f"The sandbox cannot start: {reason}.", code="sandbox_failed") from None
+        hint = "Give another --port or --data, or leave them out."
+        raise BlnkctlError(f"The sandbox cannot start: {reason}.", code="sandbox_failed", hint=hint) from None
     return server
 
 

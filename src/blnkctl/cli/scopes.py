@@ -1,5 +1,7 @@
 """`blnkctl scopes …`."""
 
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -21,12 +23,16 @@ app = application(
     blnkctl scopes explain identities:write
     """,
 )
+_UNLIMITED = 10_000
 Scopes = Annotated[list[str], typer.Argument(metavar="R:A…", help="Scopes, resource:action.")]
 
 
 @command(app, "list", "blnkctl scopes list")
 def list_scopes(ctx: typer.Context) -> int:
-    """List every scope, how many routes it opens, and what is surprising about it."""
+    """List every scope, how many routes it opens, and what is surprising about it.
+
+    Exit codes: 0.
+    """
     run = Run.of(ctx)
     generation = _generation(run)
     records: list[dict[str, object]] = [
@@ -42,7 +48,10 @@ def list_scopes(ctx: typer.Context) -> int:
 
 @command(app, "check", "blnkctl scopes check ledgers:read balances:write")
 def check_scopes(ctx: typer.Context, scopes: Scopes) -> int:
-    """Check scopes as `keys create` does; exit 10 if one is none."""
+    """Check scopes as `keys create` does.
+
+    Exit codes: 0, 10 one of them is none.
+    """
     run = Run.of(ctx)
     reports = _reports(run, scopes)
     wrong = [report.scope for report in reports if not report.valid]
@@ -57,13 +66,17 @@ def check_scopes(ctx: typer.Context, scopes: Scopes) -> int:
 
 @command(app, "explain", "blnkctl scopes explain identities:write")
 def explain_scopes(ctx: typer.Context, scopes: Scopes) -> int:
-    """Name every route that a scope opens, and what is surprising about it."""
+    """Name every route that a scope opens, and what is surprising about it.
+
+    Exit codes: 0, also for a scope that does not exist.
+    """
     run = Run.of(ctx)
     reports = _reports(run, scopes)
     if run.output.chosen != "table":
         return run.finish(Result([_record(report) for report in reports]))
+    width = get_terminal_size().columns if run.terminal.shows_tables else _UNLIMITED
     for report in reports:
-        run.output.line(_page(report), end="")
+        run.output.line(_page(report, width), end="")
     return 0
 
 
@@ -97,10 +110,10 @@ def _cells(record: Record) -> list[str]:
     return [escape_unsafe(text) for text in shown]
 
 
-def _page(report: ScopeReport) -> str:
+def _page(report: ScopeReport, width: int) -> str:
     lines = [ascii(report.scope)[1:-1]]
     lines += [f"  {route.method:<7}{route.path}" for route in report.routes]
-    lines += [f"  ! {warning}" for warning in report.warnings]
+    lines += [fill(warning, width, initial_indent="  ! ", subsequent_indent="    ") for warning in report.warnings]
     if report.suggestion is not None:
         lines.append(f"  Did you mean {report.suggestion}?")
     return "\n".join(lines) + "\n"

@@ -40,7 +40,7 @@ def key_words(keys: list[str] | None) -> list[KeyWord]:
     for key in keys or ():
         words += [line.strip() for line in read_lines("-")] if key == "-" else [key]
     if not words:
-        raise UsageError("No KEY is given.", code="no_key", hint="Give an id, OWNER/NAME, or selectors.")
+        raise UsageError("No KEY is given.", code="no_key", hint="Give an id (api_key_…) or OWNER/NAME.")
     return [parse_key_word(word) for word in dict.fromkeys(words)]
 
 
@@ -58,15 +58,19 @@ def read_selection(
         UsageError: they contradict each other, or a status does not exist.
     """
     typed = list(owners or ())
+    if "" in typed:
+        raise UsageError("The --owner is blank.", code="bad_name", hint="Leave it out to mean every known owner.")
     if owners_from is not None:
         typed += read_lines(owners_from if owners_from == "-" else Path(owners_from))
     if all_owners and typed:
-        raise UsageError("--all-owners contradicts --owner and --owners-from.", code="contradiction")
+        hint = "Leave one of them out."
+        raise UsageError("--all-owners contradicts --owner and --owners-from.", code="contradiction", hint=hint)
     if owners_from is not None and not typed:
-        raise UsageError(f"{owners_from} names no owner.", code="no_owner")
+        source = "Standard input" if owners_from == "-" else owners_from
+        raise UsageError(f"{source} names no owner.", code="no_owner", hint="It takes one owner a line.")
     chosen = tuple(dict.fromkeys(typed)) or None
     if all_owners:
-        chosen = key_reader(run).known_owners() or None
+        chosen = key_reader(run).known_owners()
     return Selection(chosen, frozenset(_status(text) for text in statuses or ()), name)
 
 

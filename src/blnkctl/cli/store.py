@@ -35,7 +35,7 @@ Recipients = Annotated[
     """
     blnkctl store init
     blnkctl store init --recipient age1… --recipient 'ssh-ed25519 AAAA…'
-    blnkctl store init --no-identity --recipient age1…     # write-only: for a job that mints keys
+    blnkctl store init --no-identity --recipient age1…    # can only be written
     """,
 )
 def init(
@@ -75,7 +75,10 @@ def init(
 
 @command(app, "status", "blnkctl store status")
 def status(ctx: typer.Context) -> int:
-    """Show where the store is, whether it can be read, and how many secrets it holds. Asks for nothing."""
+    """Show where the store is, whether it can be read, and how many secrets it holds. Asks for nothing.
+
+    Exit codes: 0, also where there is none.
+    """
     run = Run.of(ctx)
     return run.finish(_status(run.wiring.age_keys.status()))
 
@@ -85,26 +88,32 @@ def unlock(
     ctx: typer.Context,
     duration: Annotated[str, typer.Option("--for", metavar="D", help="For how long.")] = "1h",
 ) -> int:
-    """Keep the identity, unwrapped, in the runtime directory (in memory, readable by you alone) for a while."""
+    """Keep the identity, unwrapped, in the runtime directory (in memory, readable by you alone) for a while.
+
+    Exit codes: 0, 2 a bad duration, 5 there is no store, a wrong passphrase, or no directory in memory.
+    """
     run = Run.of(ctx)
     until = run.wiring.age_keys.unlock(parse_duration(duration, flag="--for"))
     run.terminal.note(f"Unlocked until {format_timestamp(until)}; `blnkctl store lock` ends it now.")
-    return 0
+    return run.done()
 
 
 @command(app, "lock", "blnkctl store lock")
 def lock(ctx: typer.Context) -> int:
-    """Forget the unlocked identity."""
+    """Forget the unlocked identity.
+
+    Exit codes: 0, also where it was not unlocked.
+    """
     run = Run.of(ctx)
     run.terminal.note("Locked." if run.wiring.age_keys.lock() else "It was not unlocked.")
-    return 0
+    return run.done()
 
 
 @command(
     app,
     "rekey",
     """
-    blnkctl store rekey --recipient age1…        # these, beside the store's own
+    blnkctl store rekey --recipient age1…      # these, beside the store's own
     blnkctl store rekey --new-identity
     """,
 )
@@ -119,11 +128,12 @@ def rekey(
 
     --recipient names all the recipients beside the store's own; without it they stay as they are. A new identity is
     wrapped by the same passphrase. Copies and backups made before still open with the old identity.
+
+    Exit codes: 0, 2 a bad recipient, 5 the store cannot be read or written: run it again.
     """
     run = Run.of(ctx)
     keys = run.wiring.age_keys
-    is_wrapped = keys.status().identity in ("locked", "unlocked")
-    passphrase = _passphrase(run) if new_identity and is_wrapped else None
+    passphrase = _passphrase_of_successor(run) if new_identity else None
     with run.terminal.progress("Encrypting anew") as advance:
         count = keys.rekey(recipient, passphrase, new_identity=new_identity, progress=advance)
     run.terminal.note(f"{count} file{'' if count == 1 else 's'} encrypted anew and read back.")
@@ -132,7 +142,10 @@ def rekey(
 
 @command(app, "sync", "blnkctl store sync")
 def sync(ctx: typer.Context) -> int:
-    """Rebuild the index: ask the store for each key that the server lists for the known owners."""
+    """Rebuild the index: ask the store for each key that the server lists for the known owners.
+
+    Exit codes: 0, 2 no owner is known, 3 no server or store, 5 the store cannot be read, 12 Core before 0.12.
+    """
     run = Run.of(ctx)
     run.change_target()
     outcome = Sync(key_reader(run), run.wiring.store, run.wiring.journal).run()
@@ -158,6 +171,9 @@ def prune(
     """Delete secrets of keys that the server lists as revoked or expired, and leftovers of kills.
 
     Never deletes an entry that a complete list of the known owners does not show, nor an admin key.
+
+    Exit codes: 0, also where there is nothing to delete, 3 no server or store, 5 the store cannot be read, 11 not
+    confirmed, 12 Core before 0.12.
     """
     run = Run.of(ctx)
     run.change_target()
@@ -167,6 +183,7 @@ def prune(
     if deletable and not dry_run:
         run.confirmer().approve(f"Delete {len(deletable)} entr{'y' if len(deletable) == 1 else 'ies'} of the store?")
         pruning.run(plan)
+    if not dry_run:
         run.wiring.age_keys.clean()
     if not plan:
         run.terminal.note("There is nothing to delete.")
@@ -187,7 +204,7 @@ def _status(status: StoreStatus) -> Result:
         "path": str(status.directory),
         "recipients": list(status.recipients),
     }
-    return Result([record])
+    return Result([record], is_sheet=True)
 
 
 def _new_passphrase(run: Run, from_stdin: bool) -> Secret:
@@ -201,11 +218,19 @@ def _new_passphrase(run: Run, from_stdin: bool) -> Secret:
         raise UsageError(
             "The passphrase is missing, and nobody is here to type it.",
             code="no_passphrase",
-            hint="Give --passphrase-stdin, --no-passphrase, or --no-identity with --recipient.",
+            hint="Set BLNKCTL_STORE_PASSPHRASE, or with `store init` give --passphrase-stdin, --no-passphrase,"
+            " or --no-identity with --recipient.",
         )
     if run.terminal.ask_secret("Once more: ") != first:
         raise UsageError("The two passphrases differ; nothing was made.", code="passphrases_differ")
     return first
+
+
+def _passphrase_of_successor(run: Run) -> Secret | None:
+    """Return what a new identity is wrapped by: the passphrase of the old one, or none where that is bare."""
+    if run.wiring.age_keys.is_wrapped():
+        return _passphrase(run)
+    return None if run.wiring.age_keys.is_bare() else _new_passphrase(run, from_stdin=False)
 
 
 def _passphrase(run: Run) -> Secret:

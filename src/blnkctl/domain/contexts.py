@@ -61,6 +61,7 @@ def check_context_name(name: str) -> str:
         raise UsageError(
             "A context's name is 1 to 64 letters, digits, '.', '-' and '_', beginning with a letter or a digit.",
             code="bad_name",
+            hint="Example: prod",
         )
     return name
 
@@ -88,6 +89,6 @@ def check_transport(url: ServerUrl, *, allow_http: bool) -> ServerUrl:
         raise UsageError(
             f"{url} is plain http: every request would show the key to the network. Nothing was sent.",
             code="http_not_allowed",
-            hint="Use https, or allow it with --allow-http (BLNKCTL_ALLOW_HTTP=1) on a network that you trust.",
+            hint="Use https; or on a network that you trust BLNKCTL_ALLOW_HTTP=1, or --allow-http of `context set`.",
         )
     return url

@@ -2,6 +2,7 @@
 
     BlnkctlError
     ├── UsageError            2   the call is wrong
+    │   └── Rejected          2   a 400 of the server
     ├── NotConfigured         3   no context, admin key or store
     ├── Refused               4   the server refused the key
     ├── StoreUnavailable      5   store, journal or escrow; nothing new exists
@@ -39,6 +40,12 @@ class UsageError(BlnkctlError):
     """The call is wrong: a flag, a name, a scope, an expiry, a missing answer, or a 400 of the server."""
 
     code = "usage"
+
+
+class Rejected(UsageError):
+    """A 400 of the server: it did not take what it was asked."""
+
+    code = "server_said_400"
 
 
 class NotConfigured(BlnkctlError):

@@ -23,7 +23,7 @@ class Generation(Enum):
     @property
     def first(self) -> str:
         """The oldest Core version that is known to belong to it."""
-        return self.label.split()[0]
+        return "0.10.1" if self is Generation.BEFORE_0_12 else self.label.split()[0]
 
     @property
     def order(self) -> int:

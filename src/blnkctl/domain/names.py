@@ -23,7 +23,9 @@ def check_typed_name(text: str, what: str) -> str:
         raise UsageError(f"The {what} is blank.", code="bad_name", hint=f"Give the {what} at least one letter.")
     if len(text) > LONGEST_NAME:
         raise UsageError(
-            f"The {what} has {len(text)} characters; at most {LONGEST_NAME} are accepted.", code="bad_name"
+            f"The {what} has {len(text)} characters; at most {LONGEST_NAME} are accepted.",
+            code="bad_name",
+            hint=f"Shorten the {what}.",
         )
     unsafe = next((character for character in text if is_unsafe(character)), None)
     if unsafe is not None:

@@ -81,8 +81,11 @@ def nearest_scope(scope: str) -> str | None:
     nearest_action = _nearest(action, (*ACTIONS, ALL))
     if colon and nearest_resource and nearest_action:
         return f"{nearest_resource}:{nearest_action}"
-    matches = get_close_matches(text, every_scope(), n=1, cutoff=0.75)
-    return matches[0] if matches else None
+    narrow = [known for known in every_scope() if ALL not in known]
+    matches = get_close_matches(text, narrow, n=1, cutoff=0.75)
+    if matches:
+        return matches[0]
+    return f"{text}:read" if text in RESOURCES else None
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
@@ -150,7 +153,8 @@ def warnings_about(scope: str, generation: Generation) -> tuple[str, ...]:
     opened = opened_by(scope, generation)
     if not opened:
         return (f"{scope} opens nothing on Core {generation.label}.{_later(scope, generation)}",)
-    return tuple(f"{scope} also {text}." for needed, text in _surprises(generation) if covers(scope, needed))
+    surprises = (f"{scope} also {text}." for needed, text in _surprises(generation) if covers(scope, needed))
+    return tuple(dict.fromkeys(surprises))
 
 
 def _why_full(scope: str, generation: Generation) -> str:

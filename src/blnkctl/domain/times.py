@@ -28,9 +28,9 @@ def parse_timestamp(text: str) -> datetime | None:
     if match is None:
         raise ValueError("not an RFC 3339 time stamp")
     year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
+    moment = datetime(max(year, 1), month, day, hour, minute, second, tzinfo=UTC)
     if year <= 1:
         return None
-    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     try:
         return moment + timedelta(microseconds=_microseconds(match[7])) - _offset(match[9], match[10], match[11])
     except OverflowError:
@@ -72,7 +72,7 @@ def add_duration(start: datetime, text: str, *, flag: str, minutes: bool = True)
     try:
         return _add_months(start, months) + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
-        raise UsageError(f"{flag} {text!r} reaches beyond the year 9999.", code="bad_time") from None
+        raise _bad_time(f"{flag} {text!r} reaches beyond the year 9999.") from None
 
 
 def _parts(text: str, flag: str, minutes: bool) -> list[tuple[int, str]]:
@@ -92,6 +92,10 @@ def _parts(text: str, flag: str, minutes: bool) -> list[tuple[int, str]]:
     return parts
 
 
+def _bad_time(message: str) -> UsageError:
+    return UsageError(message, code="bad_time", hint="Examples: 30s, 15m, 12h, 90d, 2w.")
+
+
 def _add_months(start: datetime, months: int) -> datetime:
     if not months:
         return start
@@ -108,13 +112,13 @@ def parse_duration(text: str, *, flag: str) -> timedelta:
     """
     parts = _parts(text, flag, True)
     if any(unit in ("mo", "y") for _, unit in parts):
-        raise UsageError(f"{flag} {text!r}: months and years have no fixed length.", code="bad_time")
+        raise _bad_time(f"{flag} {text!r}: months and years have no fixed length.")
     try:
         length = timedelta(seconds=sum(number * _SECONDS[unit] for number, unit in parts))
     except OverflowError:
-        raise UsageError(f"{flag} {text!r} is too long.", code="bad_time") from None
+        raise _bad_time(f"{flag} {text!r} is too long.") from None
     if not length:
-        raise UsageError(f"{flag} {text!r} is no time at all.", code="bad_time")
+        raise _bad_time(f"{flag} {text!r} is no time at all.")
     return length
 
 
@@ -127,7 +131,7 @@ def parse_moment(text: str, *, flag: str, now: datetime) -> datetime:
     if _DATE.fullmatch(text) is not None:
         return _parse_date(text, flag)
     if not text[:1].isdigit() or "T" not in text.upper():
-        return add_duration(now, text, flag=flag, minutes=False)
+        return _after(now, text, flag)
     try:
         moment = parse_timestamp(text)
     except ValueError:
@@ -139,9 +143,21 @@ def parse_moment(text: str, *, flag: str, now: datetime) -> datetime:
     return moment
 
 
+def _after(now: datetime, text: str, flag: str) -> datetime:
+    if _DURATION.fullmatch(text) is None:
+        raise UsageError(
+            f"{flag} {text!r} is neither a duration nor a date.",
+            code="bad_time",
+            hint="Examples: 90d, 6mo, 1y6mo, 2027-06-30, 2027-06-30T12:00:00Z.",
+        )
+    return add_duration(now, text, flag=flag, minutes=False)
+
+
 def _parse_date(text: str, flag: str) -> datetime:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{flag} {text!r}: there is no such day.", code="bad_time") from None
+        raise UsageError(
+            f"{flag} {text!r}: there is no such day.", code="bad_time", hint="Example: 2027-06-30."
+        ) from None
     return datetime(day.year, day.month, day.day, tzinfo=UTC)

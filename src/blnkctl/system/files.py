@@ -18,13 +18,15 @@ def ensure_private_directory(path: Path) -> None:
     """Make a directory 0700, parents included, or check that an existing one is ours and nobody else's to write.
 
     Raises:
-        UnsafePath: it belongs to another user, or is writable by others and cannot be mended.
+        UnsafePath: it belongs to another user, or is one that every user shares, such as /tmp.
         OSError: it cannot be made.
     """
     _make_private(path)
     status = path.stat()
     if status.st_uid != os.geteuid():
         raise UnsafePath(f"{path} belongs to another user (uid {status.st_uid})")
+    if status.st_mode & stat.S_ISVTX:
+        raise UnsafePath(f"{path} is shared by every user")
     if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(PRIVATE_DIRECTORY)
 
@@ -34,6 +36,8 @@ def _make_private(path: Path) -> None:
     if not path.is_dir():
         _make_private(path.parent)
         path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        with suppress(OSError):  # one that may not be read cannot be synced
+            sync_directory(path.parent)
 
 
 def write_atomically(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
@@ -45,7 +49,7 @@ def write_atomically(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> No
     temporary = write_temporary(path.parent, content, mode)
     try:
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         discard(temporary)
         raise
     sync_directory(path.parent)
@@ -71,8 +75,8 @@ def publish_once(path: Path, content: bytes) -> bool:
 def write_temporary(directory: Path, content: bytes, mode: int) -> Path:
     """Write a new file of random name in a directory, fsynced, and return its path; nothing is left on failure."""
     path = directory / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             write_fully(descriptor, content)
             os.fsync(descriptor)

@@ -7,10 +7,10 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 
 
-def file_system_of(path: Path, mount_table: Path = MOUNT_TABLE) -> str | None:
+def file_system_of(path: Path, mount_table: Path | None = None) -> str | None:
     """Return the type of the file system that holds a path (which need not exist yet), or None if unknown."""
     try:
-        lines = mount_table.read_text("utf-8", "surrogateescape").splitlines()
+        lines = (mount_table or MOUNT_TABLE).read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return None
     target = str(path.resolve())

@@ -45,6 +45,7 @@ from blnkctl.usecases.guards import (
     operation_lock,
     refuse_insecure,
     revoke_for_certain,
+    telling,
 )
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
@@ -97,8 +98,10 @@ class CreateKey:
         url = self.server.url
         what = f"{escape_unsafe(f'{request.owner}/{request.name}')}"
         with self.locks.hold([name_lock(url, request.owner, request.name)], what):
-            profile = self.server.profile(check_secure=True)
+            with telling("Nothing was created."):
+                profile = self.server.profile(check_secure=True)
             refuse_insecure(profile, url)
+            self._mention_unfinished(request, what)
             rows = self._list(request, profile.generation)
             viewpoint = Viewpoint(
                 profile.generation, self.clock.now(), index_by_id(self.journal.known_keys(url)), request.context
@@ -111,10 +114,18 @@ class CreateKey:
 
     # --- what is there ------------------------------------------------------------------------
 
+    def _mention_unfinished(self, request: CreateRequest, what: str) -> None:
+        """Say that a create of this name was cut short: a key that it left may have its secret nowhere."""
+        begun = (OperationKind.CREATE, str(self.server.url), request.owner, request.name)
+        for operation in self.journal.open_operations():
+            if (operation.kind, operation.server, operation.owner, operation.name) == begun:
+                self.reporter.warn(f"An earlier create of {what} was not finished; to settle it: blnkctl recover")
+
     def _list(self, request: CreateRequest, generation: Generation) -> list[ApiKey] | None:
         """Return the owner's rows, or None before 0.12."""
         if generation.can_list:
-            return list(self.server.list_keys(request.owner))
+            with telling("Nothing was created."):
+                return list(self.server.list_keys(request.owner))
         if request.if_absent:
             raise Unsupported(
                 f"{self.server.url} runs a Core before 0.12, which cannot list keys: whether"
@@ -166,6 +177,7 @@ class CreateKey:
     # --- the order of effects -----------------------------------------------------------------
 
     def _create(self, request: CreateRequest, rows: Sequence[ApiKey] | None, viewpoint: Viewpoint) -> CreateResult:
+        spec = self._specify(request, rows)
         with self.store.writing():
             operation = Operation(
                 id=secrets.token_hex(8),
@@ -179,47 +191,52 @@ class CreateKey:
                 store_id=self.store.store_id,
             )
             with self.locks.hold([operation_lock(operation.id)], "this operation"):
-                self._prepare(operation, request)
-                issued, known = self._send(operation, request, rows)
+                sent = self._prepare(operation, request, spec, rows)
+                issued, known = self._send(sent, spec, rows)
         key = replace(issued.key, scheme=scheme_of(viewpoint.generation))
         view = replace(viewpoint.view(key), known=known, secret=issued.secret if request.reveal else None)
         return CreateResult(view, changed=True)
 
-    def _prepare(self, operation: Operation, request: CreateRequest) -> None:
-        """Know that the answer can be kept before anything is asked."""
-        self.journal.begin(operation, actor=request.actor, reason=request.reason)
+    def _specify(self, request: CreateRequest, rows: Sequence[ApiKey] | None) -> KeySpec:
+        namesakes = [row for row in rows or () if row.name == request.name]
+        mark = create_mark(namesakes, random.SystemRandom())
+        return KeySpec(request.name, request.owner, request.scopes, with_mark(request.expires_at, mark))
+
+    def _prepare(
+        self, operation: Operation, request: CreateRequest, spec: KeySpec, rows: Sequence[ApiKey] | None
+    ) -> Operation:
+        """Know that the answer can be kept, then record what will be asked for; an interrupt leaves nothing."""
         try:
+            self.journal.begin(operation, actor=request.actor, reason=request.reason)
             self.store.check_writable(EntryName(self.server.url, operation.canary))
             self.store.reserve_escrow(operation.id)
+            rows_before = None if rows is None else len(rows)
+            sent = replace(operation, phase=Phase.SENT, spec=spec, rows_before=rows_before, sent_at=self.clock.now())
+            self.journal.record_sent(sent)
         except BaseException:
             self._abandon(operation, "preflight failed")
             raise
+        return sent
 
-    def _send(
-        self, operation: Operation, request: CreateRequest, rows: Sequence[ApiKey] | None
-    ) -> tuple[IssuedKey, KnownKey]:
-        namesakes = [row for row in rows or () if row.name == request.name]
-        mark = create_mark(namesakes, random.SystemRandom())
-        spec = KeySpec(request.name, request.owner, request.scopes, with_mark(request.expires_at, mark))
-        sent = replace(
-            operation,
-            phase=Phase.SENT,
-            spec=spec,
-            rows_before=None if rows is None else len(rows),
-            sent_at=self.clock.now(),
-        )
+    def _send(self, sent: Operation, spec: KeySpec, rows: Sequence[ApiKey] | None) -> tuple[IssuedKey, KnownKey]:
         with self.signals.deferred():
             try:
-                self.journal.record_sent(sent)
-                issued = self.server.create(spec)
+                issued = self._ask(spec, rows)
             except UnusableAnswer as answer:
                 raise self._undo_unusable(sent, answer, rows) from None
             except OutcomeUnknown:
                 raise
             except BlnkctlError:
-                self._abandon(operation, "refused: none was made")
+                self._abandon(sent, "refused: none was made")
                 raise
             return issued, self._keep(sent, issued, can_revoke=rows is not None)
+
+    def _ask(self, spec: KeySpec, rows: Sequence[ApiKey] | None) -> IssuedKey:
+        with telling("Nothing was created."):
+            issued = self.server.create(spec)
+        if any(row.id == issued.key.id for row in rows or ()):
+            raise UnusableAnswer("for a key that was there before", issued.key.id)
+        return issued
 
     def _keep(self, operation: Operation, issued: IssuedKey, *, can_revoke: bool) -> KnownKey:
         """Escrow, store, read back, record. From here on a failure must not leave a key whose secret is nowhere."""
@@ -261,6 +278,7 @@ class CreateKey:
     def _abandon(self, operation: Operation, outcome: str) -> None:
         """Leave nothing of an operation that made no key; what cannot be cleaned now is left to `recover`."""
         with suppress(StoreUnavailable):
+            self.store.delete(EntryName(self.server.url, operation.canary))
             self.store.drop_escrow(operation.id)
             self.journal.close_operation(operation.id, outcome)
 
@@ -291,10 +309,17 @@ class CreateKey:
     ) -> OutcomeUnknown:
         """A 201 that is not the key asked for: revoke what it made, but nothing that was there before."""
         made = self._find_made(operation, answer.key_id, rows)
-        if not made or not all(revoke_for_certain(self.server, row.id, row.owner) for row in made):
-            return answer
-        self._abandon(operation, "revoked: the answer was unusable")
         ids = ", ".join(row.id for row in made)
+        if not made:
+            return OutcomeUnknown(f"{answer.message} A key may or may not exist.", code=answer.code)
+        if not all([revoke_for_certain(self.server, row.id, row.owner) for row in made]):
+            return OutcomeUnknown(
+                f"{answer.message} What it made, {ids}, could not be revoked.",
+                code=answer.code,
+                hint=f"blnkctl keys revoke {ids.replace(',', '')}, then blnkctl recover",
+                target=made[0].id,
+            )
+        self._abandon(operation, "revoked: the answer was unusable")
         return OutcomeUnknown(
             f"{answer.message} What it made, {ids}, was found and revoked: nothing usable exists.",
             code=answer.code,
@@ -338,6 +363,7 @@ def _name_taken(request: CreateRequest, key_id: str, detail: str) -> UsageError:
         f"{escape_unsafe(f'{request.owner}/{request.name}')} exists already, live{suffix}: {key_id}."
         " Nothing was sent.",
         code="name_taken",
-        hint="Choose another name, or add --if-absent (take that one) or --allow-duplicate (make a second).",
+        hint="Choose another name, or give --allow-duplicate (make a second)"
+        f"{'' if detail else ' or --if-absent (take that one)'}.",
         target=key_id,
     )

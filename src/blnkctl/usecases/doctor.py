@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from blnkctl.domain.errors import BlnkctlError
+from blnkctl.domain.errors import BlnkctlError, Refused, StoreUnavailable, UnusableSecret
 from blnkctl.ports import Clock, EntryName, Journal, KeyServer, SecretStore, ServerProfile
 
 TOLERATED_SKEW = timedelta(seconds=30)
@@ -52,18 +52,26 @@ class Examine:
     def _server(self) -> Iterator[Check]:
         try:
             profile = self.server.profile(check_secure=True)
-        except BlnkctlError as problem:
-            yield _failed("server", problem)
+        except Refused as problem:
+            yield self._answers()
+            yield _failed("admin key", problem)
             return
-        url = self.server.url
-        tls = "over TLS, its certificate verified" if url.scheme == "https" else "without TLS"
-        yield Check("server", CheckStatus.OK, f"{url} answers, {tls}")
+        except BlnkctlError as problem:
+            is_about_key = isinstance(problem, StoreUnavailable | UnusableSecret) or problem.code == "no_admin_key"
+            yield _failed("admin key" if is_about_key else "server", problem)
+            return
+        yield self._answers()
         yield _generation(profile)
         yield _secure_mode(profile)
         if profile.is_secure:
             yield Check("admin key", CheckStatus.OK, "the server takes it, and it is the master key")
         yield _clock(profile)
         yield _limiter(profile)
+
+    def _answers(self) -> Check:
+        url = self.server.url
+        tls = "over TLS, its certificate verified" if url.scheme == "https" else "without TLS"
+        return Check("server", CheckStatus.OK, f"{url} answers, {tls}")
 
     def _guarded(self, name: str, check: Callable[[], Check]) -> Check:
         try:
@@ -125,4 +133,4 @@ def _clock(profile: ServerProfile) -> Check:
 def _limiter(profile: ServerProfile) -> Check:
     if profile.rate_limit is None:
         return Check("limiter", CheckStatus.OK, "none announced")
-    return Check("limiter", CheckStatus.OK, f"{profile.rate_limit:g} requests a second")
+    return Check("limiter", CheckStatus.OK, f"{profile.rate_limit:,.10g} requests a second")

@@ -1,11 +1,14 @@
 """What every change checks or holds around itself: locks, the server's generation, the signs of a restored copy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
     Refused,
+    Rejected,
+    ServerTrouble,
     Unsupported,
 )
 from blnkctl.domain.keys import ApiKey
@@ -38,6 +41,16 @@ def refuse_insecure(profile: ServerProfile, url: ServerUrl) -> None:
             code="secure_mode_off",
             hint="Set server.secure = true in its blnk.json (BLNK_SERVER_SECURE), restart it, then run this again.",
         )
+
+
+@contextmanager
+def telling(now: str) -> Iterator[None]:
+    """Add to the server's trouble what is true now: who sent the request did not know what it was for."""
+    try:
+        yield
+    except (ServerTrouble, Refused, Rejected) as problem:
+        message = f"{problem.message} {now}"
+        raise type(problem)(message, hint=problem.hint, code=problem.code, target=problem.target) from None
 
 
 def require_listing(profile: ServerProfile, url: ServerUrl) -> None:

@@ -13,6 +13,8 @@ from blnkctl.ports import Clock, Journal, KeyServer, Reporter
 from blnkctl.usecases.guards import require_listing
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
+_BE_PRECISE = "Name one by its id, or by enough of it to be unique."
+
 
 @dataclass(frozen=True, slots=True)
 class OwnerScope:
@@ -54,10 +56,10 @@ class KeyReader:
 
         Raises:
             UsageError: no owner is known and none was given. Unsupported: before 0.12.
-            BlnkctlError: the only owner, or every owner, could not be listed.
+            BlnkctlError: the server could not be asked; from `views`: the only owner could not be listed.
         """
-        owners = self.owners_to_list(selection)
         viewpoint = self.viewpoint()
+        owners = self.owners_to_list(selection)
         listing = Listing(iter(()), len(owners))
         listing.views = self._rows(owners, selection, viewpoint, listing)
         return listing
@@ -90,11 +92,9 @@ class KeyReader:
 
     def owners_to_list(self, selection: Selection) -> tuple[str, ...]:
         """Return the owners of a selection; without any selector: the default owner, else all known."""
-        if selection.owners is not None:
-            return tuple(dict.fromkeys(selection.owners))
-        if self.scope.default is not None:
+        if selection.owners is None and self.scope.default is not None:
             return (self.scope.default,)
-        owners = self.known_owners()
+        owners = self.known_owners() if selection.owners is None else tuple(dict.fromkeys(selection.owners))
         if not owners:
             raise UsageError(
                 "No owner is known here, and Blnk cannot list its owners.",
@@ -200,7 +200,7 @@ def current_known(word: KeyWord, known: Sequence[KnownKey], server: ServerUrl, c
     if isinstance(word, IdPrefix):
         if len(fitting) > 1 and word.prefix not in {key.id for key in fitting}:
             ids = ", ".join(key.id for key in fitting[:5])
-            raise UsageError(f"{word.prefix} fits several keys: {ids}.", code="ambiguous_key")
+            raise UsageError(f"{word.prefix} fits several keys: {ids}.", code="ambiguous_key", hint=_BE_PRECISE)
         usable = [key for key in fitting if key.id == word.prefix] or fitting
     else:
         usable = [key for key in fitting if not key.is_revoked and key.expires_at > clock.now()]
@@ -259,14 +259,16 @@ def _ambiguous(shown: str, views: Sequence[KeyView]) -> UsageError:
     return UsageError(
         f"{escape_unsafe(shown)} fits several keys: {candidates}.",
         code="ambiguous_key",
-        hint="Name one by its id, or by enough of it to be unique.",
+        hint=_BE_PRECISE,
     )
 
 
 def _name_the_owner(word: KeyWord) -> UsageError:
     shown = describe_word(word)
     if isinstance(word, FullName) and "/" not in word.text:
-        return UsageError(f"{shown!r} is no KEY: give an id (api_key_…) or OWNER/NAME.", code="bad_key", target=shown)
+        return UsageError(
+            f"{shown!r} is no KEY.", code="bad_key", hint="Give an id (api_key_…) or OWNER/NAME.", target=shown
+        )
     return UsageError(
         f"The owner of {shown} is not known here, and Blnk cannot list its owners.",
         code="no_owner",

@@ -21,7 +21,13 @@ from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evide
 from blnkctl.domain.secret import Secret
 from blnkctl.ports import Clock, EntryName, EscrowReading, Journal, KeyServer, Locks, Reporter, SecretStore
 from blnkctl.usecases.create import known_from
-from blnkctl.usecases.guards import operation_lock, revoke_for_certain, server_restored, signs_of_a_restored_server
+from blnkctl.usecases.guards import (
+    operation_lock,
+    revoke_for_certain,
+    server_restored,
+    signs_of_a_restored_server,
+    telling,
+)
 
 
 class RecoverDecision(StrEnum):
@@ -77,7 +83,8 @@ class Recover:
             self._mention_others(everything)
         if not ours:
             return []
-        can_list = self.server.profile().generation.can_list
+        with telling("Nothing was touched."):
+            can_list = self.server.profile().generation.can_list
         return [self._settle_unless_running(operation, can_list) for operation in ours]
 
     def _mention_others(self, everything: Sequence[Operation]) -> None:
@@ -87,13 +94,13 @@ class Recover:
     def _settle_unless_running(self, operation: Operation, can_list: bool) -> Recovered:
         if self.locks.is_held(operation_lock(operation.id)):
             return _waiting(operation, "It is still running.")
-        with self.locks.hold([operation_lock(operation.id)], "this operation"):
-            if operation.id not in {still.id for still in self.journal.open_operations()}:
-                return Recovered(operation, RecoverDecision.FINISHED, "It ended by itself meanwhile.")
-            try:
+        try:
+            with self.locks.hold([operation_lock(operation.id)], "this operation"):
+                if operation.id not in {still.id for still in self.journal.open_operations()}:
+                    return Recovered(operation, RecoverDecision.FINISHED, "It ended by itself meanwhile.")
                 return self._settle(operation, can_list)
-            except BlnkctlError as problem:
-                return Recovered(operation, RecoverDecision.BLOCKED, problem.message, problem)
+        except BlnkctlError as problem:
+            return Recovered(operation, RecoverDecision.BLOCKED, problem.message, problem)
 
     def _settle(self, operation: Operation, can_list: bool) -> Recovered:
         if operation.kind is OperationKind.REVOKE:
@@ -107,7 +114,9 @@ class Recover:
     def _settle_revoke(self, operation: Operation) -> Recovered:
         """Say what the list shows. An operator who was interrupted may not want the key revoked any more."""
         rows = [row for row in self.server.list_keys(operation.owner) if row.id == operation.key_id]
-        if rows and rows[0].is_revoked:
+        if not rows:
+            raise server_restored(self.server.url, f"the key {operation.key_id}, listed before, is gone there")
+        if rows[0].is_revoked:
             return self._record_revoked(operation, rows[0])
         message = f"{operation.key_id} is not revoked. To revoke it: blnkctl keys revoke {operation.key_id}"
         return self._close(operation, RecoverDecision.UNDONE, message)
@@ -142,9 +151,9 @@ class Recover:
         spec = operation.spec
         matches = tuple(row for row in rows or () if spec is not None and spec.matches(row))
         escrow = self._read_escrow(operation)
-        if rows is not None and escrow.key is not None and matches:
-            matches = _named_first(matches, escrow.key.key_id)
-        sighting = self._sight(rows, matches)
+        named = None if escrow.key is None else escrow.key.key_id
+        matches = self._likeliest_first(matches, named)
+        sighting = self._sight(rows, matches, named)
         evidence = Evidence(
             sighting=sighting,
             escrow=escrow.state,
@@ -153,15 +162,20 @@ class Recover:
         )
         return _Findings(matches, escrow, decide(evidence))
 
-    def _sight(self, rows: Sequence[ApiKey] | None, matches: Sequence[ApiKey]) -> Sighting:
+    def _likeliest_first(self, matches: Sequence[ApiKey], named: str | None) -> tuple[ApiKey, ...]:
+        """Put the row that the escrow names first, then what is live: decisions are about the first."""
+        return tuple(sorted(matches, key=lambda row: (row.id != named, not self._is_live(row))))
+
+    def _is_live(self, row: ApiKey) -> bool:
+        return not row.is_revoked and not row.is_expired(self.clock.now())
+
+    def _sight(self, rows: Sequence[ApiKey] | None, matches: Sequence[ApiKey], named: str | None) -> Sighting:
         if rows is None:
             return Sighting.UNLISTABLE
-        live = [row for row in matches if not row.is_revoked and not row.is_expired(self.clock.now())]
-        if len(live) > 1:
-            return Sighting.TWICE
-        if live:
-            return Sighting.ONCE
-        return Sighting.ENDED if matches else Sighting.ABSENT
+        live = [row for row in matches if self._is_live(row)]
+        if matches and (not live or (matches[0].id == named and matches[0] not in live)):
+            return Sighting.ENDED
+        return (Sighting.ABSENT, Sighting.ONCE, Sighting.TWICE)[min(len(live), 2)]
 
     def _since_sent(self, operation: Operation) -> timedelta:
         since = self.clock.now() - (operation.sent_at or operation.started_at)
@@ -186,14 +200,15 @@ class Recover:
         return reading
 
     def _ask_stores(self, operation: Operation, matches: Sequence[ApiKey]) -> StoreAnswer:
+        unreadable = StoreAnswer.HAS_NOT if self.abandon_escrow else StoreAnswer.UNREADABLE
         own = self._store_of(operation)
         if own is None:
-            return StoreAnswer.HAS_NOT if self.abandon_escrow else StoreAnswer.UNREADABLE
+            return unreadable
         entry = EntryName(self.server.url, matches[0].id)
         try:
             return StoreAnswer.HAS_IT if own.holds(entry) else StoreAnswer.HAS_NOT
         except (NotConfigured, StoreUnavailable):
-            return StoreAnswer.UNREADABLE
+            return unreadable
 
     # --- creates: the decision's effect -------------------------------------------------------
 
@@ -208,7 +223,7 @@ class Recover:
             case Decision.REVOKE:
                 return self._revoke(operation, found.matches[0])
             case Decision.DROP:
-                return self._drop(operation, found.matches)
+                return self._drop(operation, found)
             case _:
                 return self._leave(operation, found)
 
@@ -229,11 +244,18 @@ class Recover:
             raise server_restored(self.server.url, f"the key {escrowed.key_id}, made here, is gone there")
         if not self.dry_run:
             self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
-        twins = [other.id for other in found.matches[1:] if not other.is_revoked]
-        message = f"{row.id} is live and its secret is now in the store."
-        if twins:
-            message += f" A twin was made with it, whose secret nobody has; revoke it: {', '.join(twins)}"
+        stored = self._tense("is now in the store", "would be stored")
+        message = f"{row.id} is live and its secret {stored}.{self._twins(found)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
+
+    def _twins(self, found: _Findings) -> str:
+        twins = [other.id for other in found.matches[1:] if self._is_live(other)]
+        if not twins:
+            return ""
+        return f" A twin was made with it, whose secret nobody has; revoke it: {', '.join(twins)}"
+
+    def _tense(self, done: str, planned: str) -> str:
+        return planned if self.dry_run else done
 
     def _keep(self, store: SecretStore, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
         entry = EntryName(self.server.url, row.id)
@@ -262,16 +284,19 @@ class Recover:
                 target=row.id,
                 hint="Run: blnkctl recover",
             )
-        message = f"{row.id} had been made, and its secret is nowhere: it was revoked."
+        revoked = self._tense("was revoked", "would be revoked")
+        message = f"{row.id} had been made, and its secret is nowhere: it {revoked}."
         return self._close(operation, RecoverDecision.UNDONE, message)
 
-    def _drop(self, operation: Operation, matches: Sequence[ApiKey]) -> Recovered:
+    def _drop(self, operation: Operation, found: _Findings) -> Recovered:
+        ended = [row.id for row in found.matches if not self._is_live(row)]
         store = self._store_of(operation)
         if store is not None and not self.dry_run:
-            for row in matches:
-                store.delete(EntryName(self.server.url, row.id))
-        ids = ", ".join(row.id for row in matches)
-        return self._close(operation, RecoverDecision.UNDONE, f"{ids} is revoked or expired; its copies are deleted.")
+            for key_id in ended:
+                store.delete(EntryName(self.server.url, key_id))
+        deleted = self._tense("its copies are deleted", "its copies would be deleted")
+        message = f"{', '.join(ended)} is revoked or expired; {deleted}.{self._twins(found)}"
+        return self._close(operation, RecoverDecision.UNDONE, message)
 
     def _close(self, operation: Operation, decision: RecoverDecision, message: str) -> Recovered:
         if not self.dry_run:
@@ -280,12 +305,13 @@ class Recover:
         return Recovered(operation, decision, message)
 
     def _clean(self, operation: Operation) -> None:
-        """Delete the canary and the escrow, where the store is here."""
+        """Delete the canary, the escrow and what was half-written, where the store is here."""
         store = self._store_of(operation)
         if store is not None:
             with suppress(StoreUnavailable):
                 store.delete(EntryName(self.server.url, operation.canary))
                 store.drop_escrow(operation.id)
+            store.sweep()
 
     def _leave(self, operation: Operation, found: _Findings) -> Recovered:
         if found.decision is Decision.WAIT:
@@ -299,10 +325,6 @@ class Recover:
             named = found.escrow.key.key_id if found.escrow.key is not None else "the key in the escrow"
             raise server_restored(self.server.url, f"{named}, made here, is gone there")
         return _blocked(operation, found)
-
-
-def _named_first(matches: Sequence[ApiKey], key_id: str) -> tuple[ApiKey, ...]:
-    return tuple(sorted(matches, key=lambda row: row.id != key_id))
 
 
 def _read_if_possible(store: SecretStore, entry: EntryName) -> Secret | None:
@@ -337,19 +359,27 @@ def _waiting(operation: Operation, message: str) -> Recovered:
 
 
 def _blocked(operation: Operation, found: _Findings) -> Recovered:
-    problem = found.escrow.problem
+    problem = found.escrow.problem.rstrip(".")
     error: BlnkctlError
     if found.decision is Decision.TOUCH_NOTHING:
-        ids = ", ".join(row.id for row in found.matches)
-        message = f"Which key is ours cannot be told{': ' + ids if ids else ''}; nothing was touched."
-        hint = (
-            "Revoke by its id what you do not know, after the upgrade to Core 0.12 where keys cannot be listed yet."
-        )
+        message, hint = _cannot_tell(found)
         error = OutcomeUnknown(message, code="cannot_tell", hint=hint, target=operation.id)
     else:
         message = f"The store cannot be read now{': ' + problem if problem else ''}; nothing was touched."
         hint = (
-            "Unlock or restore the store, then recover again; is it gone for good: blnkctl recover --abandon-escrow"
+            "Unlock or restore the store, or name its identity with BLNKCTL_AGE_IDENTITY_FILE, then recover again;"
+            " is it gone for good: blnkctl recover --abandon-escrow"
         )
         error = StoreUnavailable(message, code="blocked", hint=hint, target=operation.id)
     return Recovered(operation, RecoverDecision.BLOCKED, message, error)
+
+
+def _cannot_tell(found: _Findings) -> tuple[str, str]:
+    """Say why, and what to type next."""
+    ids = [row.id for row in found.matches]
+    if not ids:
+        message = "Whether the key was made cannot be told: before Core 0.12 none can be listed; nothing was touched."
+        return message, "After the upgrade to Core 0.12 or newer: blnkctl recover"
+    message = f"Which key is ours cannot be told: {', '.join(ids)}; nothing was touched."
+    look = f"blnkctl keys show {' '.join(ids)}"
+    return message, f"Look at them ({look}), revoke those that nobody uses, then: blnkctl recover"

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from typing import NoReturn
 
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
     OutcomeUnknown,
+    Refused,
+    Rejected,
     ServerTrouble,
     StoreUnavailable,
     UsageError,
@@ -83,19 +86,26 @@ class RevokeKeys:
             OutcomeUnknown: the DELETE was not answered and the list could not be read.
             ServerTrouble: it is still live.
         """
-        key = view.key
-        with self.locks.hold([key_lock(self.server.url, key.id)], f"the key {key.id}"):
+        lock = key_lock(self.server.url, view.key.id)
+        is_contended = self.locks.is_held(lock)
+        with self.locks.hold([lock], f"the key {view.key.id}"):
+            key = self._row_now(view.key) if is_contended else view.key
             if key.is_revoked:
+                view = replace(view, key=key, status=KeyStatus.REVOKED, superseded_by=None)
                 return Revocation(view, RevokeResult.ALREADY)
-            operation = self._begin(view)
+            operation = self._operation(view.key)
             with self.locks.hold([operation_lock(operation.id)], "this operation"):
+                self.journal.begin(operation, actor=self.actor, reason=self.reason)
                 self._send(operation, view)
             return Revocation(view, RevokeResult.REVOKED)
 
-    def _begin(self, view: KeyView) -> Operation:
-        key = view.key
+    def _row_now(self, key: ApiKey) -> ApiKey:
+        """Look again: whoever held the lock a moment ago may have revoked it."""
+        return next((row for row in self.server.list_keys(key.owner) if row.id == key.id), key)
+
+    def _operation(self, key: ApiKey) -> Operation:
         now = self.clock.now()
-        operation = Operation(
+        return Operation(
             id=secrets.token_hex(8),
             kind=OperationKind.REVOKE,
             server=str(self.server.url),
@@ -106,13 +116,11 @@ class RevokeKeys:
             sent_at=now,
             key_id=key.id,
         )
-        self.journal.begin(operation, actor=self.actor, reason=self.reason)
-        return operation
 
     def _send(self, operation: Operation, view: KeyView) -> None:
         key = view.key
         try:
-            self.server.revoke(key.id, key.owner)
+            self._ask(key)
         except ServerTrouble as trouble:
             self._settle(operation, view, trouble)
         except BlnkctlError:
@@ -121,6 +129,13 @@ class RevokeKeys:
         known = None if view.known is None else replace(view.known, is_revoked=True, revoked_at=self.clock.now())
         self._close(operation, known)
 
+    def _ask(self, key: ApiKey) -> None:
+        try:
+            self.server.revoke(key.id, key.owner)
+        except (Refused, Rejected) as problem:
+            message = f"{problem.message} The key {key.id} was not revoked."
+            raise type(problem)(message, code=problem.code, hint=problem.hint, target=key.id) from None
+
     def _close(self, operation: Operation, known: KnownKey | None) -> None:
         try:
             self.journal.close_operation(operation.id, "revoked", key=known)
@@ -128,7 +143,9 @@ class RevokeKeys:
             self.reporter.warn(f"{problem.message} The key is revoked all the same.")
 
     def _settle(self, operation: Operation, view: KeyView, trouble: ServerTrouble) -> None:
-        """The DELETE was not answered with Blnk's 204: the list tells whether it was done."""
+        """The DELETE was not answered with Blnk's 204: the list tells whether it was done. The limiter does nothing."""
+        if trouble.code == "rate_limited":
+            self._fail(operation, trouble)
         try:
             rows = [row for row in self.server.list_keys(view.key.owner) if row.id == view.key.id]
         except BlnkctlError as problem:
@@ -137,14 +154,23 @@ class RevokeKeys:
                 code="revoke_unanswered",
                 target=view.key.id,
             ) from None
-        if not any(row.is_revoked for row in rows):
-            self.journal.close_operation(operation.id, "failed: still live")
-            raise ServerTrouble(
-                f"{trouble.message} The key {view.key.id} is still live.",
-                code=trouble.code,
-                hint=trouble.hint,
+        if not rows:
+            raise OutcomeUnknown(
+                f"{trouble.message} Whether {view.key.id} is revoked cannot be told: the server does not list it now.",
+                code="revoke_unanswered",
                 target=view.key.id,
             )
+        if not rows[0].is_revoked:
+            self._fail(operation, trouble)
+
+    def _fail(self, operation: Operation, trouble: ServerTrouble) -> NoReturn:
+        self.journal.close_operation(operation.id, "failed: still live")
+        raise ServerTrouble(
+            f"{trouble.message} The key {operation.key_id} is still live.",
+            code=trouble.code,
+            hint=trouble.hint,
+            target=operation.key_id,
+        )
 
     def _read_back(self, outcomes: Sequence[Revocation]) -> list[Revocation]:
         revoked = [outcome.view.key for outcome in outcomes if outcome.result is RevokeResult.REVOKED]

@@ -83,7 +83,7 @@ class VerifyKey:
             profile = self.server.profile()
             if profile.generation.can_list:
                 for _ in self.server.list_keys(owner):
-                    break
+                    pass  # to its end: a list that is cut is no sign of health
         except BlnkctlError:
             return False
         return True

@@ -16,8 +16,9 @@ from blnkctl.domain.servers import ServerUrl, parse_server_url
 ADMIN_KEY_VARIABLES = ("BLNKCTL_ADMIN_KEY", "BLNKCTL_ADMIN_KEY_FILE", "BLNKCTL_ADMIN_KEY_COMMAND")
 
 FIRST_STEPS = (
-    "Name your server: blnkctl context add NAME --url URL --store age"
-    " (or set BLNKCTL_URL and BLNKCTL_ADMIN_KEY; or try things on a throwaway server: blnkctl sandbox -- bash)"
+    "To a first key: blnkctl store init; blnkctl context add NAME --url URL --store age;"
+    " blnkctl keys create NAME --owner O --scope R:A."
+    " Without a context: BLNKCTL_URL and BLNKCTL_ADMIN_KEY. To try it on a throwaway server: blnkctl sandbox -- bash"
 )
 
 
@@ -58,7 +59,7 @@ def resolve_target(flag: str | None, environment: Mapping[str, str], configurati
         return _from_environment(given)
     name = given.get("BLNKCTL_CONTEXT") or configuration.current
     if name is None:
-        raise _no_context(configuration)
+        raise no_context(configuration)
     return _from_context(_find(name, configuration), given, outright=False)
 
 
@@ -152,7 +153,8 @@ def no_such_context(name: str, configuration: Configuration) -> NotFound:
     )
 
 
-def _no_context(configuration: Configuration) -> NotConfigured:
+def no_context(configuration: Configuration) -> NotConfigured:
+    """Return the error for a machine without a context in use, with the way to one."""
     hint = "Pick one: blnkctl context use NAME" if configuration.contexts else FIRST_STEPS
     return NotConfigured("No context is in use, so there is no server to talk to.", code="no_context", hint=hint)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from blnkctl.domain.errors import StoreUnavailable
+from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
 from blnkctl.domain.operations import KnownKey
 from blnkctl.ports import EntryName, Journal, SecretStore
@@ -98,8 +98,15 @@ class Sync:
         """Ask the store for every key of every known owner.
 
         Raises:
+            UsageError: no owner is known, so nothing could be listed.
             BlnkctlError: an owner could not be listed, or the store could not be read.
         """
+        if not self.reader.known_owners():
+            raise UsageError(
+                "No owner is known here, so no key can be looked for in the store; the index is as it was.",
+                code="no_owner",
+                hint="Remember the owners, then run this again: blnkctl owners add O…",
+            )
         changes, found, lost = [], [], []
         for view in _listed(self.reader).values():
             is_held = self.store.holds(EntryName(self.reader.server.url, view.key.id))

@@ -10,6 +10,15 @@ from blnkctl.domain.secret import Secret
 
 ARMOR_BEGIN = b"-----BEGIN AGE ENCRYPTED FILE-----"
 ARMOR_END = b"-----END AGE ENCRYPTED FILE-----"
+# What age says of content that nothing opens. Anything else may be meant for an identity that is elsewhere.
+_SIGNS_OF_DAMAGE = (
+    "decryption error",
+    "failed to fill whole buffer",
+    "Header ",
+    "invalid armor",
+    "DecodeError",
+    "Unknown age format",
+)
 _SECRET_KEY = "AGE-SECRET-KEY-1"  # noqa: S105 (the prefix that age gives identities)
 
 Recipient = pyrage.x25519.Recipient | pyrage.ssh.Recipient
@@ -17,7 +26,11 @@ Identity = pyrage.x25519.Identity | pyrage.ssh.Identity
 
 
 class CannotOpen(Exception):
-    """A sealed text that these identities, or this passphrase, do not open, or that is damaged."""
+    """A sealed text that these identities, or this passphrase, do not open."""
+
+
+class Damaged(CannotOpen):
+    """A sealed text that no identity will ever open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +93,15 @@ def open_sealed(content: bytes, identities: Sequence[Identity]) -> bytes:
     """Decrypt.
 
     Raises:
-        CannotOpen: none of the identities fits, or the content is damaged.
+        Damaged: the content is no age file, or not as it was written.
+        CannotOpen: none of the identities fits.
     """
     try:
         return pyrage.decrypt(content, list(identities))
-    except (pyrage.DecryptError, ValueError):
-        raise CannotOpen("no identity here opens it, or it is damaged") from None
+    except (pyrage.DecryptError, ValueError) as error:
+        if str(error).startswith(_SIGNS_OF_DAMAGE):
+            raise Damaged("it is damaged") from None
+        raise CannotOpen("no identity here opens it") from None
 
 
 def wrap(identity: Secret, passphrase: Secret) -> bytes:

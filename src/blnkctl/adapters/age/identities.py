@@ -2,13 +2,14 @@
 or an unlocked copy in the runtime directory. Or not here at all: then the store can only be written."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
 from blnkctl.adapters.age import crypto
-from blnkctl.adapters.age.crypto import CannotOpen, Identity
+from blnkctl.adapters.age.crypto import CannotOpen, Damaged, Identity
 from blnkctl.adapters.age.layout import Layout, store_failed
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
@@ -16,6 +17,7 @@ from blnkctl.domain.times import format_timestamp, parse_timestamp
 from blnkctl.system.files import ensure_private_directory, read_private, remove_durably, write_atomically
 from blnkctl.system.mounts import MEMORY_FILE_SYSTEMS, file_system_of
 
+DAMAGED = "store_damaged"
 _UNTIL = "# until "
 
 
@@ -47,6 +49,12 @@ class Identities:
         self._sources = sources
         self._opened: list[Identity] | None = None
         self._unwrapped: list[Identity] | None = None
+        self._unwrapped_files: list[Path] = []
+        self._adopted: list[Identity] = []
+
+    def adopt(self, made: list[Identity]) -> None:
+        """Take identities that were just made, so that nobody is asked for what is known."""
+        self._adopted += made
 
     def open(self, content: bytes, what: str, store_id: str) -> bytes:
         """Decrypt a sealed file.
@@ -54,10 +62,16 @@ class Identities:
         Raises:
             StoreUnavailable: `identity_not_here`, `secret_store_locked`, or damaged.
         """
+        was_read_before = self._opened is not None
         ready = self._ready(store_id)
         try:
             return crypto.open_sealed(content, ready)
+        except Damaged as problem:
+            raise _cannot_open(what, problem, DAMAGED) from None
         except CannotOpen as problem:
+            if was_read_before:  # a rekey may have exchanged the files since
+                self._opened = None
+                return self.open(content, what, store_id)
             wrapped = self._wrapped_files()
             if not wrapped:
                 raise (_cannot_open(what, problem) if ready else identity_not_here(what)) from None
@@ -79,6 +93,24 @@ class Identities:
     def is_here(self) -> bool:
         """Tell whether this machine holds an identity, locked or not."""
         return self._sources.given_file is not None or bool(self._bare_files() or self._wrapped_files())
+
+    def is_wrapped(self) -> bool:
+        """Tell whether an identity of the store is here under a passphrase."""
+        return bool(self._wrapped_files())
+
+    def is_bare(self) -> bool:
+        """Tell whether an identity of the store is here in clear."""
+        return bool(self._bare_files())
+
+    def check_passphrase(self, passphrase: Secret) -> None:
+        """Open what is wrapped here with a passphrase.
+
+        Raises:
+            StoreUnavailable: it is the wrong one (`wrong_passphrase`).
+        """
+        self._unwrapped_files = self._wrapped_files()
+        contents = self._unwrap_with(passphrase, self._unwrapped_files)
+        self._unwrapped = [identity for content in contents for identity in crypto.parse_identities(content)]
 
     def unlock(self, store_id: str, duration: timedelta) -> datetime:
         """Keep the identity, in clear, in the runtime directory, which must be in memory. Return until when.
@@ -116,28 +148,31 @@ class Identities:
         """Return what can be had without asking; read once."""
         if self._opened is None:
             files = [] if self._sources.given_file is None else [self._sources.given_file]
-            contents = [self._read(path) for path in files + self._bare_files()]
+            contents = [(str(path), self._read(path)) for path in files + self._bare_files()]
             unlocked = self._read_unlocked(store_id)
-            contents += [] if unlocked is None else [unlocked]
-            self._opened = [identity for content in contents for identity in self._parse(content)]
-        return self._opened + (self._unwrapped or [])
+            contents += [] if unlocked is None else [("that was unlocked", unlocked)]
+            self._opened = [identity for name, content in contents for identity in self._parse(name, content)]
+        return self._opened + self._adopted + (self._unwrapped or [])
 
-    def _parse(self, content: bytes) -> list[Identity]:
+    def _parse(self, name: str, content: bytes) -> list[Identity]:
         try:
             if content.startswith((b"age-encryption.org/", crypto.ARMOR_BEGIN)):
                 content = crypto.unwrap(content, self._passphrase())
             return crypto.parse_identities(content)
         except CannotOpen as problem:
-            raise _cannot_open("the identity", problem) from None
+            raise _cannot_open(f"the identity {name}", problem) from None
 
     def _unwrap(self, wrapped: list[Path]) -> list[Identity]:
-        if self._unwrapped is None:
+        if self._unwrapped is None or self._unwrapped_files != wrapped:
+            self._unwrapped_files = wrapped
             contents = self._unwrap_contents(wrapped)
             self._unwrapped = [identity for content in contents for identity in crypto.parse_identities(content)]
         return self._unwrapped
 
     def _unwrap_contents(self, wrapped: list[Path]) -> list[bytes]:
-        passphrase = self._passphrase()
+        return self._unwrap_with(self._passphrase(), wrapped)
+
+    def _unwrap_with(self, passphrase: Secret, wrapped: list[Path]) -> list[bytes]:
         try:
             return [crypto.unwrap(self._read(path), passphrase) for path in wrapped]
         except CannotOpen as problem:
@@ -157,7 +192,7 @@ class Identities:
         try:
             return read_private(path)
         except FileNotFoundError:
-            raise identity_not_here(str(path)) from None
+            raise _no_identity_file(path) from None
         except OSError as error:
             raise store_failed(f"read the identity {path}", error) from None
 
@@ -199,11 +234,19 @@ class Identities:
 
 def _until(line: str) -> datetime:
     moment = None
-    if line.startswith(_UNTIL):
+    with suppress(ValueError):
         moment = parse_timestamp(line.removeprefix(_UNTIL))
     if moment is None:
-        raise StoreUnavailable("The unlocked identity is damaged.", code="store_damaged", hint="blnkctl store lock")
+        raise StoreUnavailable("The unlocked identity is damaged.", code=DAMAGED, hint="Run: blnkctl store lock")
     return moment
+
+
+def _no_identity_file(path: Path) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"There is no identity file {path}; nothing was sent.",
+        code="identity_not_here",
+        hint="Correct BLNKCTL_AGE_IDENTITY_FILE, or put the file there.",
+    )
 
 
 def identity_not_here(what: str) -> StoreUnavailable:
@@ -215,7 +258,15 @@ def identity_not_here(what: str) -> StoreUnavailable:
     )
 
 
+_WHAT_TO_DO = {
+    DAMAGED: "Restore the file from a backup. If there is none, revoke the key and make a new one.",
+    "wrong_passphrase": "Type it again, or correct BLNKCTL_STORE_PASSPHRASE.",
+}
+
+
 def _cannot_open(what: str, problem: CannotOpen, code: str = "store_unreadable") -> StoreUnavailable:
     return StoreUnavailable(
-        f"{what[:1].upper()}{what[1:]} could not be opened: {problem}.", code=code, hint="blnkctl store status"
+        f"{what[:1].upper()}{what[1:]} could not be opened: {problem}.",
+        code=code,
+        hint=_WHAT_TO_DO.get(code, "See which identity is used: blnkctl store status"),
     )

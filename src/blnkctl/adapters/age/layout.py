@@ -15,13 +15,14 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from blnkctl.adapters.age.crypto import Recipient, parse_recipient
-from blnkctl.domain.errors import NotConfigured, StoreUnavailable
+from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.ports import EntryName
 from blnkctl.system.files import TEMPORARY_PREFIX, UnsafePath
 
 _HEADER = "# blnkctl age store "
 _SUFFIX = ".age"
+MISSING = "store_missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,13 @@ class Layout:
         for path in sorted(self.server(server).glob(f"*{_SUFFIX}")):
             yield unquote(path.name.removesuffix(_SUFFIX))
 
+    def entry_files(self) -> Iterator[Path]:
+        """Yield every entry of every server."""
+        yield from sorted((self.directory / "entries").glob(f"*/*{_SUFFIX}"))
+
     def sealed_files(self) -> Iterator[Path]:
         """Yield every entry of every server, and every escrow."""
-        yield from sorted((self.directory / "entries").glob(f"*/*{_SUFFIX}"))
+        yield from self.entry_files()
         yield from sorted(self.pending.glob(f"*{_SUFFIX}"))
 
     def leftovers(self) -> Iterator[Path]:
@@ -119,8 +124,7 @@ def read_recipients(path: Path) -> Recipients:
     """Read a recipients file.
 
     Raises:
-        NotConfigured: there is none (`no_store`).
-        StoreUnavailable: it cannot be read, or holds something that is no public key.
+        StoreUnavailable: there is none (`store_missing`), or it cannot be read, or it names no store.
     """
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
@@ -138,11 +142,11 @@ def read_recipients(path: Path) -> Recipients:
     return Recipients(lines[0].removeprefix(_HEADER).strip(), keys)
 
 
-def no_store(directory: Path) -> NotConfigured:
+def no_store(directory: Path) -> StoreUnavailable:
     """Return the error for a directory that is no store."""
-    return NotConfigured(
-        f"There is no age store in {directory}.",
-        code="no_store",
+    return StoreUnavailable(
+        f"There is no age store in {directory}; nothing was sent.",
+        code=MISSING,
         hint="Make one: blnkctl store init (or point BLNKCTL_STORE_DIR at one).",
     )
 

@@ -1,7 +1,7 @@
 """The keys of an age store: making it, unlocking it, and exchanging its recipients without losing an entry."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.crypto import CannotOpen, KeyPair
 from blnkctl.adapters.age.identities import Identities, IdentityState, identity_not_here
 from blnkctl.adapters.age.layout import Layout, Recipients, new_store_id, no_store, read_recipients, store_failed
-from blnkctl.domain.errors import Busy, NotConfigured, StoreUnavailable, UsageError
+from blnkctl.domain.errors import Busy, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.ports import StoreStatus
 from blnkctl.system.files import (
@@ -85,18 +85,19 @@ class StoreKeys:
         sealed = crypto.seal(b"proof", [crypto.parse_recipient(pair.recipient)])
         try:
             opened = written if passphrase is None else crypto.unwrap(written, passphrase)
-            crypto.open_sealed(sealed, crypto.parse_identities(opened))
+            made = crypto.parse_identities(opened)
+            crypto.open_sealed(sealed, made)
         except CannotOpen:
             discard(path)
             raise StoreUnavailable("The identity could not be read back.", code="store_lies") from None
+        self._identities.adopt(made)
         return path
 
     def status(self) -> StoreStatus:
         """Describe the store without asking for anything."""
-        try:
-            recipients = read_recipients(self._layout.recipients)
-        except NotConfigured:
+        if not self._layout.recipients.exists():
             return StoreStatus(self._layout.directory, "missing", 0, "none", ())
+        recipients = read_recipients(self._layout.recipients)
         state = self._identities.state(recipients.store_id)
         return StoreStatus(
             directory=self._layout.directory,
@@ -105,6 +106,14 @@ class StoreKeys:
             identity=state.value,
             recipients=recipients.public_keys,
         )
+
+    def is_wrapped(self) -> bool:
+        """Tell whether an identity of the store is here under a passphrase."""
+        return self._identities.is_wrapped()
+
+    def is_bare(self) -> bool:
+        """Tell whether an identity of the store is here in clear."""
+        return self._identities.is_bare()
 
     def unlock(self, duration: timedelta) -> datetime:
         """Keep the identity in memory for a while; return until when."""
@@ -117,9 +126,12 @@ class StoreKeys:
     def clean(self) -> int:
         """Delete temporary files that a kill left; return how many."""
         with self._alone():
-            leftovers = list(self._layout.leftovers())
-            for path in leftovers:
-                discard(path)
+            return self._discard_leftovers()
+
+    def _discard_leftovers(self) -> int:
+        leftovers = list(self._layout.leftovers())
+        for path in leftovers:
+            discard(path)
         return len(leftovers)
 
     def rekey(
@@ -139,19 +151,27 @@ class StoreKeys:
             Busy: a writer or another rekey is at work.
             StoreUnavailable: the identity is not here or locked, or an entry cannot be opened.
         """
-        current = read_recipients(self._layout.recipients)
-        if not self._identities.is_here():
-            raise identity_not_here("this store")
         with self._alone():
+            current = read_recipients(self._layout.recipients)
+            self._prove_readable(current, passphrase)
             try:
                 goal = self._goal(current, extra, passphrase, new_identity=new_identity)
                 count = self._reseal(current, goal, progress)
                 write_atomically(self._layout.recipients, goal.to_bytes())
-                remove_durably(self._layout.next_recipients)
                 self._drop_old_identities(goal)
+                remove_durably(self._layout.next_recipients)
+                self._discard_leftovers()
             except OSError as error:
                 raise store_failed("be rekeyed", error) from None
         return count
+
+    def _prove_readable(self, current: Recipients, passphrase: Secret | None) -> None:
+        """Meet a locked store and a mistyped passphrase before anything is changed."""
+        if not self._identities.is_here():
+            raise identity_not_here("this store")
+        if passphrase is not None and self._identities.is_wrapped():
+            self._identities.check_passphrase(passphrase)
+        self._identities.open(crypto.seal(b"proof", current.parsed()), "this store", current.store_id)
 
     def _goal(
         self, current: Recipients, extra: Sequence[str] | None, passphrase: Secret | None, *, new_identity: bool
@@ -184,15 +204,25 @@ class StoreKeys:
 
     def _reseal_one(self, path: Path, goal: Recipients) -> None:
         content = path.read_bytes()
-        if not crypto.is_sealed(content):
+        if path.parent == self._layout.pending and not crypto.is_sealed(content):
             return
-        opened = self._identities.open(content, f"the entry {path.stem}", goal.store_id)
+        opened = self._open_or_stop(path, content, goal)
         sealed = crypto.seal(opened, goal.parsed())
         if self._can_read(goal) and self._identities.open(sealed, "a new entry", goal.store_id) != opened:
             raise StoreUnavailable("A new entry read back differs from the old one.", code="store_lies")
         write_atomically(path, sealed)
         if path.read_bytes() != sealed:
             raise StoreUnavailable(f"{path.name} read back differs from what was written.", code="store_lies")
+
+    def _open_or_stop(self, path: Path, content: bytes, goal: Recipients) -> bytes:
+        try:
+            return self._identities.open(content, f"the entry {path.stem}", goal.store_id)
+        except StoreUnavailable as problem:
+            raise StoreUnavailable(
+                f"{problem.message} The rekey stopped there: what opened the store still does.",
+                code=problem.code,
+                hint=f"Restore {path} from a backup, or move it away; then run the rekey again.",
+            ) from None
 
     def _can_read(self, goal: Recipients) -> bool:
         return any(self._is_own(key) for key in goal.public_keys)
@@ -204,16 +234,20 @@ class StoreKeys:
         for path in self._layout.identities.glob("age1*"):
             if path.stem not in goal.public_keys:
                 remove_durably(path)
+                self._identities.lock(goal.store_id)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._layout.recipients.exists():
             raise no_store(self._layout.directory)
-        try:
-            with locked(self._layout.lock, wait=_PATIENCE):
-                yield
-        except LockBusy:
-            raise Busy("the age store") from None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._layout.lock, wait=_PATIENCE))
+            except LockBusy:
+                raise Busy("the age store") from None
+            except OSError as error:
+                raise store_failed("be locked", error) from None
+            yield
 
 
 def _describe(state: IdentityState) -> str:

@@ -4,10 +4,11 @@ written once over the placeholder and then renamed."""
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from blnkctl.adapters.age import crypto
-from blnkctl.adapters.age.identities import Identities
+from blnkctl.adapters.age.identities import DAMAGED, Identities
 from blnkctl.adapters.age.layout import Layout, Recipients, read_recipients, store_failed
 from blnkctl.domain.errors import Busy, StoreUnavailable
 from blnkctl.domain.keys import KeySpec, is_key_id
@@ -17,6 +18,7 @@ from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp, parse_timestamp
 from blnkctl.ports import EntryName, EscrowedKey, EscrowReading
 from blnkctl.system.files import (
+    discard,
     ensure_private_directory,
     overwrite_in_place,
     remove_durably,
@@ -39,7 +41,7 @@ class AgeStore:
         self._layout = layout
         self._identities = identities
         self._recipients: Recipients | None = None
-        self._written: dict[str, bytes] = {}
+        self._written: dict[Path, bytes] = {}
 
     @property
     def store_id(self) -> str:
@@ -52,18 +54,19 @@ class AgeStore:
 
         Raises:
             Busy: a rekey is under way.
-            NotConfigured: there is no store.
+            StoreUnavailable: there is no store, or its lock cannot be taken.
         """
         self._recipients = None
         self._known_recipients()
-        try:
-            with locked(self._layout.lock, wait=_PATIENCE, shared=True):
-                self._recipients = None
-                yield
-        except LockBusy:
-            raise Busy("the age store (a rekey)") from None
-        except OSError as error:
-            raise store_failed("be locked for writing", error) from None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._layout.lock, wait=_PATIENCE, shared=True))
+            except LockBusy:
+                raise Busy("the age store (a rekey)") from None
+            except OSError as error:
+                raise store_failed("be locked for writing", error) from None
+            self._recipients = None
+            yield
 
     def check_writable(self, canary: EntryName) -> None:
         """Take, return and drop a canary; a locked identity is asked for here, before anything is sent."""
@@ -77,25 +80,28 @@ class AgeStore:
 
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
         """Write an entry: by renaming the escrow that holds it already, else by a new file."""
+        self._known_recipients()
         path = self._layout.entry(entry)
-        sealed = None if escrow is None else self._written.get(escrow)
+        sealed = None if escrow is None else self._written.get(self._layout.escrow(escrow))
         try:
             ensure_private_directory(path.parent)
             if escrow is not None and sealed is not None and self._bytes_of_escrow(escrow) == sealed:
                 self._promote(escrow, entry)
-                self._written[entry.username] = sealed
+                self._written[path] = sealed
+                return
+            if sealed is not None and self._read_entry(entry) == sealed:
                 return
             content = self._seal(entry, secret, about)
             write_atomically(path, content)
         except OSError as error:
             raise store_failed(f"write the entry {entry.username}", error) from None
-        self._written[entry.username] = content
+        self._written[path] = content
 
     def confirms(self, entry: EntryName, secret: Secret) -> bool:
         """Read the entry back: decrypted where an identity is here, else byte by byte what was written."""
         if self._identities.is_here():
             return self.get(entry) == secret
-        written = self._written.get(entry.username)
+        written = self._written.get(self._layout.entry(entry))
         return written is not None and self._read_entry(entry) == written
 
     def get(self, entry: EntryName) -> Secret | None:
@@ -150,12 +156,13 @@ class AgeStore:
 
     def write_escrow(self, operation: str, key: EscrowedKey, server: ServerUrl) -> None:
         """Seal first, then write over the placeholder and fsync."""
-        sealed = self._seal(EntryName(server, key.key_id), key.secret, _about(key))
+        about = {**_about(key), "operation": operation}
+        sealed = self._seal(EntryName(server, key.key_id), key.secret, about)
         try:
             overwrite_in_place(self._layout.escrow(operation), sealed)
         except OSError as error:
             raise store_failed("write the escrow", error) from None
-        self._written[operation] = sealed
+        self._written[self._layout.escrow(operation)] = sealed
 
     def read_escrow(self, operation: str) -> EscrowReading:
         """Tell what is left: zeros, a torn file or one that is no escrow count as none."""
@@ -163,19 +170,37 @@ class AgeStore:
             content = self._bytes_of_escrow(operation)
         except OSError as error:
             return EscrowReading(EscrowState.LOCKED, problem=store_failed("read the escrow", error).message)
-        if content is None or not crypto.is_sealed(content):
+        if content is None:
+            return self._read_promoted(operation)
+        if not crypto.is_sealed(content):
             return EscrowReading(EscrowState.NONE)
         if not self._identities.is_here():
-            return EscrowReading(EscrowState.SEALED)
+            return EscrowReading(EscrowState.SEALED, problem="Its identity is not on this machine.")
         try:
             opened = self._identities.open(content, "the escrow", self.store_id)
         except StoreUnavailable as problem:
+            if problem.code == DAMAGED:
+                return EscrowReading(EscrowState.NONE)
             return EscrowReading(EscrowState.LOCKED, problem=problem.message)
         key = _escrowed(opened)
         if key is None:
             return EscrowReading(EscrowState.NONE)
-        self._written[operation] = content
+        self._written[self._layout.escrow(operation)] = content
         return EscrowReading(EscrowState.READABLE, key)
+
+    def _read_promoted(self, operation: str) -> EscrowReading:
+        """Find the entry that the escrow has become: a kill may have come before that was recorded."""
+        for path in self._layout.entry_files() if self._identities.is_here() else ():
+            try:
+                content = path.read_bytes()
+                opened = self._identities.open(content, f"the entry {path.stem}", self.store_id)
+                is_ours = _unpack(opened)[1].get("operation") == operation
+            except (OSError, StoreUnavailable):
+                continue
+            if is_ours and (key := _escrowed(opened)) is not None:
+                self._written[self._layout.escrow(operation)] = self._written[path] = content
+                return EscrowReading(EscrowState.READABLE, key)
+        return EscrowReading(EscrowState.NONE)
 
     def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
         """Rename a complete escrow, which cannot be opened here, to the entry of the id that the list shows."""
@@ -187,11 +212,17 @@ class AgeStore:
 
     def drop_escrow(self, operation: str) -> None:
         """Delete an escrow."""
-        self._written.pop(operation, None)
+        self._written.pop(self._layout.escrow(operation), None)
         try:
             remove_durably(self._layout.escrow(operation))
         except OSError as error:
             raise store_failed("delete the escrow", error) from None
+
+    def sweep(self) -> None:
+        """Delete temporary files; those of a running writer are kept out by its lock."""
+        with suppress(LockBusy, OSError), locked(self._layout.lock):
+            for path in list(self._layout.leftovers()):
+                discard(path)
 
     # --- files --------------------------------------------------------------------------------
 

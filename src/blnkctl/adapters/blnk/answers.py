@@ -5,8 +5,10 @@ The `key` field of a listed row is secret material: it is classified here and go
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import TypeGuard
 
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, StorageScheme, classify_stored_form, is_key_id
 from blnkctl.domain.secret import Secret
@@ -14,7 +16,8 @@ from blnkctl.domain.times import FAR_FUTURE, parse_timestamp
 
 LONGEST_RECORD = 1 << 20
 _DECODER = json.JSONDecoder()
-_SPACE = " \t\n\r"
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+_find_no_space = re.compile(r"[^ \t\n\r]").search
 
 
 class NotBlnks(ValueError):
@@ -64,10 +67,11 @@ class _Characters:
     def peek(self) -> str:
         """Return the next character that is no space, or nothing at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in _SPACE:
-                    return self._text[self._at]
-                self._at += 1
+            found = _find_no_space(self._text, self._at)
+            if found is not None:
+                self._at = found.start()
+                return found.group()
+            self._at = len(self._text)
             if not self._fill():
                 return ""
 
@@ -102,15 +106,19 @@ class _Characters:
 
     def _fill(self) -> bool:
         for chunk in self._chunks:
-            try:
-                text = self._decoder.decode(chunk)
-            except UnicodeDecodeError:
-                raise NotBlnks("is not UTF-8") from None
+            text = self._decode(chunk)
             if text:
                 self._text = self._text[self._at :] + text
                 self._at = 0
                 return True
+        self._decode(b"", is_last=True)
         return False
+
+    def _decode(self, chunk: bytes, *, is_last: bool = False) -> str:
+        try:
+            return self._decoder.decode(chunk, is_last)
+        except UnicodeDecodeError:
+            raise NotBlnks("is not UTF-8") from None
 
 
 def read_listed_key(record: object) -> ApiKey:
@@ -174,9 +182,14 @@ _BEGINNING = FAR_FUTURE.replace(year=2, month=1, day=1, hour=0, minute=0, second
 
 def _text(fields: dict[str, object], name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str):
+    if not _is_text(value):
         raise NotBlnks(f"holds a key whose {name} is no text")
     return value
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Tell whether this can be written as UTF-8: JSON's escapes can spell half a character."""
+    return isinstance(value, str) and _HALF_A_CHARACTER.search(value) is None
 
 
 def _flag(fields: dict[str, object], name: str) -> bool:
@@ -190,7 +203,7 @@ def _scopes(fields: dict[str, object]) -> tuple[str, ...]:
     value = fields.get("scopes")
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(scope, str) for scope in value):
+    if not isinstance(value, list) or not all(_is_text(scope) for scope in value):
         raise NotBlnks("holds a key whose scopes are no list of texts")
     return tuple(value)
 

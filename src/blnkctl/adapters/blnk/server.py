@@ -13,6 +13,7 @@ from blnkctl.domain.errors import (
     NotFound,
     OutcomeUnknown,
     Refused,
+    Rejected,
     ServerTrouble,
     UnusableAnswer,
     UsageError,
@@ -28,6 +29,7 @@ from blnkctl.ports import Clock, ProbeAnswer, ProbeVerdict, ServerProfile
 KEYS = "/api-keys"
 PROBE = "/blnkctl-probe"
 NOBODY = "blnkctl-nobody"
+_WITHOUT_SECURE_MODE = "authenticated API key principal missing"
 
 
 class BlnkServer:
@@ -96,7 +98,11 @@ class BlnkServer:
         if answer.status == 204:
             return
         if answer.status == 404 and answer.error == "API key not found":
-            raise NotFound(f"The server has no key {key_id} of this owner.", target=key_id)
+            raise NotFound(
+                f"The server has no key {key_id} of this owner.",
+                hint="`blnkctl keys list` shows what is there, and whose it is.",
+                target=key_id,
+            )
         raise self._trouble("revoke", answer)
 
     def probe(self, secret: Secret, *, fresh_connection: bool = False) -> ProbeAnswer:
@@ -106,7 +112,7 @@ class BlnkServer:
         try:
             answer = self._transport.ask(Request("GET", PROBE, secret))
         except ServerTrouble as trouble:
-            return ProbeAnswer(ProbeVerdict.UNDECIDED, trouble.message)
+            return ProbeAnswer(ProbeVerdict.UNDECIDED, trouble.message.removesuffix("."))
         return _read_probe(answer)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
@@ -121,14 +127,14 @@ class BlnkServer:
         """Return the generation, None for 0.14.2 and older, and whether secure mode is on as far as seen."""
         if answer.status in (400, 401) and answer.error == "owner is required":
             return (Generation.FROM_0_15 if answer.status == 400 else Generation.FROM_0_14_3), True
-        if answer.status == 401 and answer.error == "authenticated API key principal missing":
+        if answer.status == 401 and answer.error == _WITHOUT_SECURE_MODE:
             is_detailed = b'"error_detail"' in answer.body
             return (Generation.FROM_0_15 if is_detailed else Generation.FROM_0_14_3), False
         if answer.status == 401 and answer.error == "unauthorized":
             return None, True
         if answer.status == 403 and answer.error is not None:
             raise _is_api_key()
-        if answer.status == 200 and answer.body[:1] in (b"[", b"n"):
+        if answer.status == 200 and _lists_keys(answer):
             raise _is_api_key()
         raise self._trouble("tell its version", answer)
 
@@ -165,7 +171,7 @@ class BlnkServer:
     def _clock_skew(self, answer: Answer) -> timedelta | None:
         try:
             told = parsedate_to_datetime(answer.headers.get("date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if told.tzinfo is None:
             told = told.replace(tzinfo=UTC)
@@ -176,8 +182,9 @@ class BlnkServer:
         if answer.status in (401, 403) and answer.error is not None:
             return _refusal(answer, self.url)
         if answer.status == 400 and answer.error is not None:
-            return UsageError(
-                f"The server refused to {doing}: {escape_unsafe(answer.error)}.", code="server_said_400"
+            return Rejected(
+                f"The server refused to {doing}: {escape_unsafe(answer.error)[:200].rstrip('.')}.",
+                hint="Correct what it names. If nothing is wrong with that, check the URL: is it Blnk that answers?",
             )
         if 300 <= answer.status < 400:
             return self._redirected(answer)
@@ -202,6 +209,14 @@ class BlnkServer:
             code="redirect",
             hint="If the server is there, name that URL itself: blnkctl context set NAME --url URL",
         )
+
+
+def _lists_keys(answer: Answer) -> bool:
+    """Tell whether this is a list with keys in it: without an owner only an API key gets one, its own owner's."""
+    try:
+        return bool(list(read_key_list([answer.body])))
+    except NotBlnks:
+        return False
 
 
 def _listing(owner: str) -> str:
@@ -230,7 +245,8 @@ def _read_probe(answer: Answer) -> ProbeAnswer:
         return ProbeAnswer(ProbeVerdict.UNKNOWN_KEY)
     if answer.status == 401 and answer.error == ProbeVerdict.EXPIRED_OR_REVOKED.value:
         return ProbeAnswer(ProbeVerdict.EXPIRED_OR_REVOKED)
-    return ProbeAnswer(ProbeVerdict.UNDECIDED, f"the server answered {_describe(answer)}")
+    suspicion = " (is secure mode on, and the URL right?)" if answer.status == 404 else ""
+    return ProbeAnswer(ProbeVerdict.UNDECIDED, f"the server answered {_describe(answer)}{suspicion}")
 
 
 def _describe(answer: Answer) -> str:
@@ -242,7 +258,7 @@ def _describe(answer: Answer) -> str:
 
 def _is_api_key() -> Refused:
     return Refused(
-        "The admin key is an API key, not the server's master key; nothing was changed.",
+        "The admin key is an API key, not the server's master key.",
         code="admin_key_is_api_key",
         hint="Use the value of server.secret_key (or BLNK_SERVER_SECRET_KEY) of the Blnk server.",
     )
@@ -257,7 +273,17 @@ def _refusal(answer: Answer, url: ServerUrl) -> Refused:
         )
     if answer.error == ProbeVerdict.EXPIRED_OR_REVOKED.value:
         return _is_api_key()
-    return Refused(f"{url} refused: {_describe(answer)}.", code="refused")
+    if answer.error == _WITHOUT_SECURE_MODE:
+        return Refused(
+            f"{url} runs with secure mode off, in which this version manages no keys.",
+            code="secure_mode_off",
+            hint="Set server.secure = true in its blnk.json (BLNK_SERVER_SECURE), restart it, then run this again.",
+        )
+    return Refused(
+        f"{url} refused: {_describe(answer)}.",
+        code="refused",
+        hint="Check the admin key and the URL, and that no proxy takes the X-Blnk-Key header away.",
+    )
 
 
 def _announced_limit(answer: Answer) -> float | None:

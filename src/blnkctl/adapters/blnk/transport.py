@@ -5,20 +5,23 @@ Knows no API: what an answer says is `server`'s business.
 
 import json
 import logging
+import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import httpx
 
 from blnkctl import __version__
 from blnkctl.domain.errors import BlnkctlError, NotConfigured, ServerTrouble, Unreachable
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.domain.secret import Secret
+from blnkctl.domain.secret import MASK, Secret
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.ports import Clock
 
@@ -26,6 +29,11 @@ LONGEST_ANSWER = 1 << 20
 _FIRST_PAUSE = 0.2
 _SLOW = 1.0
 _LONGEST_PAUSE = 5.0
+_OPENSSL_NOISE = re.compile(r"\[[A-Z0-9_: ]+\] | \(_ssl\.c:\d+\)")
+_NOT_VALID_NOW = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+# No compression: a few bytes could otherwise become more than fits into memory.
+_HEADERS = {"User-Agent": f"blnkctl/{__version__}", "Accept": "application/json", "Accept-Encoding": "identity"}
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 
 
@@ -72,6 +80,25 @@ class Answer:
         return text if isinstance(text, str) else None
 
 
+class _MaskedHeaders(httpx.Headers):
+    """The headers of a request. httpx's own repr masks `authorization`, and not `X-Blnk-Key`."""
+
+    def __repr__(self) -> str:
+        return f"Headers({MASK})"
+
+
+class _Tunnel:
+    """Knows whether the proxy is still being asked for a way through, so that the server was sent nothing yet."""
+
+    def __init__(self) -> None:
+        self.is_being_dug = False
+
+    def notice(self, event: str, about: Mapping[str, Any]) -> None:
+        """Take in an event of httpcore's `trace` extension."""
+        if event == "http11.send_request_headers.started":
+            self.is_being_dug = about["request"].method == b"CONNECT"
+
+
 class Transport:
     """Sends requests to one server and nowhere else: redirects are never followed, http never goes by a proxy."""
 
@@ -107,6 +134,8 @@ class Transport:
                 if response.status_code != 429:
                     yield response
                     return
+                if request.method == "POST" and self.read(response).error is None:
+                    raise self.not_blnks("a 429 that is not its limiter's")
                 wait = min(_limiter_pause(response) or pause, _LONGEST_PAUSE)
             pause *= 2
             if self._clock.monotonic() + wait > give_up_at:
@@ -115,20 +144,23 @@ class Transport:
 
     def read(self, response: httpx.Response) -> Answer:
         """Read the body of an answer that must be short."""
-        deadline = time.monotonic() + self._connection.timeout
         body = bytearray()
         for chunk in self.chunks(response):
             body += chunk
             if len(body) > LONGEST_ANSWER:
-                raise self.not_blnks("an answer of more than 1 MiB")
-            if time.monotonic() > deadline:
-                raise self._late()
+                raise self.not_blnks("more than 1 MiB")
         return Answer(response.status_code, response.headers, bytes(body))
 
     def chunks(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield a body as it arrives."""
+        """Yield a body as it arrives, within the time limit, which a trickle would stretch without end."""
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise self.not_blnks("a compressed body, which was not asked for and may be of any length")
+        deadline = time.monotonic() + self._connection.timeout
         try:
-            yield from response.iter_bytes()
+            for chunk in response.iter_bytes():
+                yield chunk
+                if time.monotonic() > deadline:
+                    raise self._late()
         except httpx.HTTPError as error:
             raise self._no_answer(error) from None
 
@@ -137,7 +169,7 @@ class Transport:
         return ServerTrouble(
             f"{self._connection.url} answered with {what}; that is not Blnk's answer.",
             code="not_blnk",
-            hint="Check the URL, and whether a proxy answers in the server's place.",
+            hint="Check the URL and its path, and whether a proxy answers in the server's place.",
         )
 
     @contextmanager
@@ -150,11 +182,14 @@ class Transport:
         built = client.build_request(
             request.method, f"{self._connection.url}{request.path}", headers=headers, content=request.body
         )
+        built.headers = _MaskedHeaders(built.headers)
+        tunnel = _Tunnel()
+        built.extensions["trace"] = tunnel.notice
         try:
             with self._telling_if_slow():
                 response = client.send(built, stream=True)
         except httpx.HTTPError as error:
-            raise self._no_answer(error) from None
+            raise self._no_answer(error, is_sent=not tunnel.is_being_dug) from None
         self._trace(request, response.status_code, time.monotonic() - started)
         try:
             yield response
@@ -177,40 +212,46 @@ class Transport:
     def _http(self) -> httpx.Client:
         if self._client is None:
             is_https = self._connection.url.scheme == "https"
-            self._client = httpx.Client(
-                verify=_tls_context(self._connection.ca_file) if is_https else False,
-                trust_env=is_https,
-                follow_redirects=False,
-                timeout=self._connection.timeout,
-                headers={"User-Agent": f"blnkctl/{__version__}", "Accept": "application/json"},
-            )
+            tls = _tls_context(self._connection.ca_file) if is_https else False
+            try:
+                self._client = httpx.Client(
+                    verify=tls,
+                    trust_env=is_https,
+                    follow_redirects=False,
+                    timeout=self._connection.timeout,
+                    headers=_HEADERS,
+                )
+            except (ImportError, ValueError, httpx.InvalidURL):
+                raise _unusable_proxy(self._connection.url) from None
         return self._client
 
     def _trace(self, request: Request, status: int, seconds: float) -> None:
         if self._connection.trace is not None:
             self._connection.trace(f"{request.method} {request.path} -> {status} in {seconds:.3f} s")
 
-    def _no_answer(self, error: httpx.HTTPError) -> BlnkctlError:
-        if isinstance(error, _NOTHING_SENT):
+    def _no_answer(self, error: httpx.HTTPError, *, is_sent: bool = True) -> BlnkctlError:
+        if isinstance(error, _NOTHING_SENT) or not is_sent:
             return _unreachable(self._connection.url, error)
         if isinstance(error, httpx.TimeoutException):
             return self._late()
+        # What httpx says of a request that it could not write may quote a header, the key's among them.
+        cause = type(error).__name__ if isinstance(error, httpx.LocalProtocolError) else _root_cause(error)
         return ServerTrouble(
-            f"The connection to {self._connection.url} broke before the answer was complete: {_root_cause(error)}.",
+            f"The connection to {self._connection.url} broke before the answer was complete: {cause}.",
             code="connection_lost",
             hint="Try again.",
         )
 
     def _late(self) -> ServerTrouble:
         return ServerTrouble(
-            f"{self._connection.url} did not answer within {self._connection.timeout:g} s.",
+            f"{self._connection.url} gave no whole answer within {self._connection.timeout:g} s.",
             code="timeout",
             hint="Try again, or give it longer with --timeout.",
         )
 
     def _rate_limited(self) -> ServerTrouble:
         return ServerTrouble(
-            f"{self._connection.url} kept answering 429 (too many requests); nothing was done.",
+            f"{self._connection.url} kept answering 429 (too many requests).",
             code="rate_limited",
             hint="Wait, then run this again; or be more patient with --timeout 5m.",
         )
@@ -225,9 +266,13 @@ def _silence_header_logs() -> None:
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "it holds no PEM certificate"
-        raise NotConfigured(f"The CA file {ca_file} cannot be used: {reason}.", code="bad_ca_file") from None
+    except OSError as error:
+        reason = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise NotConfigured(
+            f"The CA file {ca_file} cannot be used: {reason}. Nothing was sent.",
+            code="bad_ca_file",
+            hint="Name the authority's certificate, in PEM, with BLNKCTL_CA_FILE or --ca-file of `blnkctl context`.",
+        ) from None
     if ca_file is None and not _has_system_authorities(context):
         import certifi
 
@@ -241,31 +286,53 @@ def _has_system_authorities(context: ssl.SSLContext) -> bool:
 
 
 def _unreachable(url: ServerUrl, error: httpx.HTTPError) -> Unreachable:
-    is_tls = _is_tls(error)
+    root = _root(error)
+    is_tls = isinstance(root, ssl.SSLError)
     return Unreachable(
         f"{url} was not reached: {_root_cause(error)}. Nothing was sent.",
         code="tls_failed" if is_tls else "unreachable",
-        hint=(
-            "If the server's certificate is from your own authority, name that with --ca-file or BLNKCTL_CA_FILE."
-            if is_tls
-            else "Check the URL, the network and the server; `blnkctl doctor` looks at each."
-        ),
+        hint=_tls_hint(root) if is_tls else _network_hint(error),
     )
 
 
-def _root_cause(error: BaseException) -> str:
+def _unusable_proxy(url: ServerUrl) -> Unreachable:
+    return Unreachable(
+        f"{url} was not reached: the environment names a proxy that cannot be used. Nothing was sent.",
+        hint="HTTPS_PROXY and ALL_PROXY take http://HOST:PORT or https://HOST:PORT; NO_PROXY names what needs none.",
+    )
+
+
+def _root(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
+    return error
+
+
+def _root_cause(error: BaseException) -> str:
+    error = _root(error)
     text = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
-    return escape_unsafe(str(text)).rstrip(".")[:200] or type(error).__name__
+    told = _OPENSSL_NOISE.sub("", str(text)) if isinstance(error, ssl.SSLError) else str(text)
+    return escape_unsafe(told).rstrip(".")[:200] or type(error).__name__
 
 
-def _is_tls(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _network_hint(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.ProxyError) or not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return "Check HTTPS_PROXY and ALL_PROXY, and NO_PROXY, which names what needs none."
+    return "Check the URL, the network and the server; `blnkctl doctor` looks at each."
+
+
+def _tls_hint(error: BaseException) -> str:
+    code = getattr(error, "verify_code", None)
+    if code in _NOT_VALID_NOW:
+        return "Renew the server's certificate, unless it is this machine's clock that is wrong."
+    if code in _ANOTHER_NAME:
+        return "Put the name that the certificate is for into the URL."
+    if code is None:
+        return "Does TLS listen on that port? A server without TLS has an http:// URL."
+    return (
+        "If the server's certificate is from your own authority, name that with BLNKCTL_CA_FILE or --ca-file of"
+        " `blnkctl context`."
+    )
 
 
 def _limiter_pause(response: httpx.Response) -> float | None:
@@ -273,4 +340,4 @@ def _limiter_pause(response: httpx.Response) -> float | None:
         reset = float(response.headers.get("ratelimit-reset", ""))
     except ValueError:
         return None
-    return max(reset, 0.05)
+    return max(0.05, reset) if isfinite(reset) else None

@@ -1,0 +1,71 @@
+"""The kinds of secret stores that the contract's tests run on, and a writer of its own process.
+
+Another store joins by one more entry in `KINDS`.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from blnkctl.adapters.age import crypto
+from blnkctl.domain.secret import Secret
+from blnkctl.ports import SecretStore
+from tests.adapters.age_bench import entry, make_store, open_machine
+
+
+@dataclass(frozen=True)
+class StoreKind:
+    """How to make a store in a directory and to open it as a new process does.
+
+    `open_reader` opens it where it can be read; `can_read` tells whether that is here.
+    """
+
+    make: Callable[[Path], None]
+    open: Callable[[Path], SecretStore]
+    open_reader: Callable[[Path], SecretStore]
+    can_read: bool = True
+
+
+def _make_bare(directory: Path) -> None:
+    make_store(directory)
+
+
+def _make_write_only(directory: Path) -> None:
+    """Keep the identity beside the directory, as if on another machine."""
+    pair = crypto.generate()
+    _elsewhere(directory).write_text(f"{pair.identity.reveal()}\n")
+    _elsewhere(directory).chmod(0o600)
+    make_store(directory, pair.recipient, own=False)
+
+
+def _elsewhere(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}-identity.txt")
+
+
+def _open(directory: Path) -> SecretStore:
+    return open_machine(directory).store
+
+
+def _open_elsewhere(directory: Path) -> SecretStore:
+    return open_machine(directory, given=_elsewhere(directory)).store
+
+
+KINDS = {
+    "age": StoreKind(_make_bare, _open, _open),
+    "age, write-only": StoreKind(_make_write_only, _open, _open_elsewhere, can_read=False),
+}
+
+
+def write_many(kind: str, directory: Path, writer: str, count: int) -> None:
+    """Write entries of one's own, each twice, and one that every writer writes."""
+    store = KINDS[kind].open(directory)
+    for number in range(count):
+        with store.writing():
+            for secret in (f"first-{writer}-{number}", f"secret-{writer}-{number}"):
+                store.put(entry(f"api_key_{writer}-{number}"), Secret(secret), {})
+            store.put(entry("shared"), Secret(f"secret-{writer}-shared"), {})
+
+
+if __name__ == "__main__":
+    write_many(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -1,0 +1,536 @@
+"""Everything that the use-cases need of the world, in memory, under one clock, and easy to break.
+
+Effects are named as they happen; a test names the one that is to fail. Knows no HTTP but for `emulated`, which
+drives the sandbox's emulator through the real client, without a socket.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import httpx
+
+from blnkctl.adapters.blnk.server import BlnkServer
+from blnkctl.adapters.blnk.transport import Connection, Transport
+from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, StoreUnavailable
+from blnkctl.domain.generations import Generation
+from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
+from blnkctl.domain.operations import KnownKey, Operation, Phase
+from blnkctl.domain.recovery import EscrowState
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl, parse_server_url
+from blnkctl.ports import EntryName, EscrowedKey, EscrowReading, KeyServer, ProbeAnswer, ProbeVerdict, ServerProfile
+from blnkctl.sandbox import Emulator, SandboxOptions
+from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
+from blnkctl.usecases.recover import Recover, Recovered
+from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
+from blnkctl.usecases.secrets import VerifyKey
+from blnkctl.usecases.views import KeyView
+
+URL = parse_server_url("https://ledger.example.com")
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+EXPIRY = datetime(2027, 2, 21, 12, tzinfo=UTC)
+SCOPES = ("ledgers:read", "balances:write")
+ADMIN_KEY = "the-admin-key-of-the-fakes"
+
+
+class FakeClock:
+    """Time that passes only while somebody sleeps, or when a test says so."""
+
+    def __init__(self) -> None:
+        self.moment = NOON
+        self.seconds = 1_000.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+class Effects:
+    """The order in which things happened. A name in `failures` fails before its effect, in `betrayals` after it."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.failures: dict[str, BaseException] = {}
+        self.betrayals: dict[str, BaseException] = {}
+
+    def begins(self, name: str) -> None:
+        self.log.append(name)
+        if name in self.failures:
+            raise self.failures[name]
+
+    def done(self, name: str) -> None:
+        if name in self.betrayals:
+            raise self.betrayals[name]
+
+    def mended(self) -> None:
+        self.failures.clear()
+        self.betrayals.clear()
+
+
+def key_id(number: int) -> str:
+    """Return an id as servers make them."""
+    return f"api_key_{number:08x}-0000-4000-8000-000000000000"
+
+
+def a_key(number: int = 1, **changes: object) -> ApiKey:
+    """Return a row of acme's list."""
+    row = ApiKey(
+        id=key_id(number),
+        name="billing",
+        owner="acme",
+        scopes=SCOPES,
+        expires_at=EXPIRY,
+        created_at=NOON - timedelta(days=30) + timedelta(seconds=number),
+        last_used_at=None,
+        is_revoked=False,
+        revoked_at=None,
+        scheme=StorageScheme.BCRYPT,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def known_as(row: ApiKey, **changes: object) -> KnownKey:
+    """Return the index's row of a key whose secret is stored here."""
+    known = KnownKey(
+        server=str(URL),
+        id=row.id,
+        owner=row.owner,
+        name=row.name,
+        scopes=row.scopes,
+        expires_at=row.expires_at,
+        created_at=row.created_at,
+        store="age",
+        store_id="store-1",
+        stored_at=row.created_at,
+    )
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def a_view(row: ApiKey, status: KeyStatus = KeyStatus.ACTIVE, known: KnownKey | None = None) -> KeyView:
+    """Return a row as it is shown."""
+    return KeyView(row, status, known=known)
+
+
+Answer = Callable[[KeySpec], IssuedKey]
+
+
+class FakeServer:
+    """A `KeyServer` that keeps rows. `answer_create` replaces its answer to a create, after the row was made."""
+
+    def __init__(self, effects: Effects, clock: FakeClock, generation: Generation = Generation.FROM_0_15) -> None:
+        self.url: ServerUrl = URL
+        self.generation = generation
+        self.is_secure = True
+        self.rows: list[ApiKey] = []
+        self.secrets: dict[str, Secret] = {}
+        self.answer_create: Callable[[IssuedKey], IssuedKey] | None = None
+        self.unlistable: dict[str, BlnkctlError] = {}
+        self.probes: list[ProbeAnswer | BlnkctlError] = []
+        self.connections: list[bool] = []
+        self.on_list: Callable[[], None] = lambda: None
+        self._effects = effects
+        self._clock = clock
+        self._numbers = itertools.count(0xA0000001)
+
+    def profile(self, *, check_secure: bool = False) -> ServerProfile:
+        self._effects.begins("ask the server")
+        return ServerProfile(self.generation, self.is_secure or not check_secure)
+
+    def list_keys(self, owner: str) -> Iterator[ApiKey]:
+        self._effects.begins("list")
+        self.on_list()
+        if owner in self.unlistable:
+            raise self.unlistable[owner]
+        rows = [row for row in self.rows if row.owner == owner]
+        yield from sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+    def create(self, spec: KeySpec) -> IssuedKey:
+        self._effects.begins("POST")
+        issued = self.make(spec)
+        self._effects.done("POST")
+        return issued if self.answer_create is None else self.answer_create(issued)
+
+    def make(self, spec: KeySpec) -> IssuedKey:
+        """Add a row, as the server does for a create."""
+        row = a_key(
+            next(self._numbers),
+            name=spec.name,
+            owner=spec.owner,
+            scopes=spec.scopes,
+            expires_at=spec.expires_at,
+            created_at=self._clock.now(),
+            scheme=scheme_of(self.generation),
+        )
+        self.rows.append(row)
+        self.secrets[row.id] = Secret(f"secret-of-{row.id}")
+        return IssuedKey(replace(row, scheme=StorageScheme.UNKNOWN), self.secrets[row.id])
+
+    def revoke(self, key_id: str, owner: str) -> None:
+        self._effects.begins(f"DELETE {key_id}")
+        self._effects.begins("DELETE")
+        if not any((row.id, row.owner) == (key_id, owner) for row in self.rows):
+            raise NotFound(f"no key {key_id}", target=key_id)
+        self.end(key_id)
+        self._effects.done("DELETE")
+
+    def end(self, key_id: str) -> None:
+        """Mark a row as revoked; a second time moves the time, as on the server."""
+        changes: dict[str, object] = {"is_revoked": True, "revoked_at": self._clock.now()}
+        self.rows = [replace(row, **changes) if row.id == key_id else row for row in self.rows]  # type: ignore[arg-type]
+
+    def row(self, key_id: str) -> ApiKey:
+        """Return one row."""
+        return next(row for row in self.rows if row.id == key_id)
+
+    def live(self) -> list[str]:
+        """Return the ids that are not revoked."""
+        return [row.id for row in self.rows if not row.is_revoked]
+
+    def probe(self, secret: Secret, *, fresh_connection: bool = False) -> ProbeAnswer:
+        self.connections.append(fresh_connection)
+        answer = self.probes.pop(0) if self.probes else self._judge(secret)
+        if isinstance(answer, BlnkctlError):
+            raise answer
+        return answer
+
+    def _judge(self, secret: Secret) -> ProbeAnswer:
+        for key_id, known in self.secrets.items():
+            if known == secret:
+                is_revoked = self.row(key_id).is_revoked
+                return ProbeAnswer(ProbeVerdict.EXPIRED_OR_REVOKED if is_revoked else ProbeVerdict.AUTHENTICATED)
+        return ProbeAnswer(ProbeVerdict.UNKNOWN_KEY)
+
+
+class FakeStore:
+    """A `SecretStore`. `is_locked`: nothing can be read; `is_write_only`: no identity is here."""
+
+    kind = "age"
+
+    def __init__(self, effects: Effects) -> None:
+        self.store_id = "store-1"
+        self.held: dict[str, Secret] = {}
+        self.escrows: dict[str, EscrowedKey | None] = {}
+        self.is_locked = False
+        self.is_write_only = False
+        self.returns_instead: Secret | None = None
+        self._effects = effects
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        yield
+
+    def check_writable(self, canary: EntryName) -> None:
+        self._effects.begins("canary")
+
+    def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
+        self._effects.begins("put")
+        self.held[entry.username] = secret
+        self._effects.done("put")
+
+    def confirms(self, entry: EntryName, secret: Secret) -> bool:
+        self._effects.begins("confirm")
+        return (self.returns_instead or self.held.get(entry.username)) == secret
+
+    def get(self, entry: EntryName) -> Secret | None:
+        if self.is_locked or self.is_write_only:
+            raise StoreUnavailable("The store is locked.", code="secret_store_locked")
+        return self.held.get(entry.username)
+
+    def holds(self, entry: EntryName) -> bool:
+        if self.is_locked:
+            raise StoreUnavailable("The store is locked.", code="secret_store_locked")
+        return entry.username in self.held
+
+    def delete(self, entry: EntryName) -> bool:
+        self._effects.begins("delete the canary" if entry.username.startswith("canary-") else "delete the entry")
+        return self.held.pop(entry.username, None) is not None
+
+    def entries(self, server: ServerUrl) -> Iterable[EntryName]:
+        return [EntryName(server, username) for username in self.held]
+
+    def reserve_escrow(self, operation: str) -> None:
+        self._effects.begins("placeholder")
+        self.escrows[operation] = None
+
+    def write_escrow(self, operation: str, key: EscrowedKey, server: ServerUrl) -> None:
+        self._effects.begins("escrow")
+        self.escrows[operation] = key
+
+    def read_escrow(self, operation: str) -> EscrowReading:
+        key = self.escrows.get(operation)
+        if self.is_locked:
+            return EscrowReading(EscrowState.LOCKED, problem="The store is locked.")
+        if key is None:
+            return EscrowReading(EscrowState.NONE)
+        if self.is_write_only:
+            return EscrowReading(EscrowState.SEALED)
+        return EscrowReading(EscrowState.READABLE, key)
+
+    def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
+        self._effects.begins("keep the sealed escrow")
+        key = self.escrows.pop(operation)
+        assert key is not None
+        self.held[entry.username] = key.secret
+
+    def drop_escrow(self, operation: str) -> None:
+        self._effects.begins("drop the escrow")
+        self.escrows.pop(operation, None)
+
+    def sweep(self) -> None:
+        """There is nothing that a kill could leave half-written."""
+
+
+class FakeJournal:
+    """A `Journal` in memory."""
+
+    def __init__(self, effects: Effects) -> None:
+        self.operations: dict[str, Operation] = {}
+        self.outcomes: dict[str, str] = {}
+        self.index: dict[tuple[str, str], KnownKey] = {}
+        self.added_owners: list[str] = []
+        self.problem: BlnkctlError | None = None
+        self._effects = effects
+
+    def begin(self, operation: Operation, *, actor: str, reason: str | None) -> None:
+        self._effects.begins("journal: begun")
+        self.operations[operation.id] = operation
+
+    def record_sent(self, operation: Operation) -> None:
+        self._effects.begins("journal: sent")
+        self.operations[operation.id] = operation
+
+    def close_operation(self, operation_id: str, outcome: str, *, key: KnownKey | None = None) -> None:
+        self._effects.begins(f"journal: {outcome.split(':')[0]}")
+        if operation_id in self.operations:
+            self.operations[operation_id] = replace(self.operations[operation_id], phase=Phase.DONE)
+            self.outcomes[operation_id] = outcome
+        if key is not None:
+            self.remember([key])
+
+    def open_operations(self) -> list[Operation]:
+        return [operation for operation in self.operations.values() if operation.phase is not Phase.DONE]
+
+    def remember(self, keys: Iterable[KnownKey]) -> None:
+        self._complain()
+        self.index |= {(key.server, key.id): key for key in keys}
+
+    def known_keys(self, server: ServerUrl) -> list[KnownKey]:
+        self._complain()
+        keys = [key for (origin, _), key in self.index.items() if origin == str(server)]
+        return sorted(keys, key=lambda key: key.stored_at or datetime.min.replace(tzinfo=UTC), reverse=True)
+
+    def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
+        return self.index.get((str(server), key_id))
+
+    def owners(self, server: ServerUrl) -> dict[str, str]:
+        self._complain()
+        indexed = {key.owner: "index" for key in self.known_keys(server)}
+        return indexed | dict.fromkeys(self.added_owners, "added")
+
+    def add_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
+        before = len(self.added_owners)
+        self.added_owners += [owner for owner in owners if owner not in self.added_owners]
+        return len(self.added_owners) - before
+
+    def remove_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
+        gone = [owner for owner in owners if owner in self.added_owners]
+        self.added_owners = [owner for owner in self.added_owners if owner not in gone]
+        return len(gone)
+
+    def _complain(self) -> None:
+        if self.problem is not None:
+            raise self.problem
+
+
+class FakeLocks:
+    """`Locks`. What is in `taken` another process holds, for good; in `released_soon`, until it is waited for."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.released_soon: set[str] = set()
+        self.held: list[str] = []
+        self.on_wait: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def hold(self, names: Iterable[str], what: str) -> Iterator[None]:
+        wanted = sorted(names)
+        if self.taken.intersection(wanted):
+            raise Busy(what)
+        if self.released_soon.intersection(wanted):
+            self.on_wait()
+            self.released_soon.difference_update(wanted)
+        self.held += wanted
+        try:
+            yield
+        finally:
+            self.held = [name for name in self.held if name not in wanted]
+
+    def is_held(self, name: str) -> bool:
+        return name in self.taken or name in self.released_soon
+
+
+class FakeSignals:
+    """A `Deferral` that shows where signals had to wait."""
+
+    def __init__(self, effects: Effects) -> None:
+        self._effects = effects
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._effects.begins("signals wait")
+        try:
+            yield
+        finally:
+            self._effects.begins("signals go on")
+
+
+class FakeApprover:
+    """An `Approver` who says yes, or is not there."""
+
+    def __init__(self) -> None:
+        self.says_yes = True
+        self.questions: list[str] = []
+
+    def approve(self, question: str, *, consequence: str | None = None) -> None:
+        self.questions.append(question)
+        if not self.says_yes:
+            raise Declined("Nobody confirmed.")
+
+
+@dataclass
+class FakeReporter:
+    """A `Reporter` that keeps what it is told."""
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+class Bench:
+    """One machine, one server, one clock."""
+
+    def __init__(self, generation: Generation = Generation.FROM_0_15) -> None:
+        self.effects = Effects()
+        self.clock = FakeClock()
+        self.server = FakeServer(self.effects, self.clock, generation)
+        self.store = FakeStore(self.effects)
+        self.journal = FakeJournal(self.effects)
+        self.locks = FakeLocks()
+        self.approver = FakeApprover()
+        self.reporter = FakeReporter()
+
+    def create(self, request: CreateRequest | None = None) -> CreateResult:
+        """Create a key."""
+        return CreateKey(
+            server=self.server,
+            store=self.store,
+            journal=self.journal,
+            locks=self.locks,
+            clock=self.clock,
+            signals=FakeSignals(self.effects),
+            approver=self.approver,
+            reporter=self.reporter,
+        ).run(request or a_request())
+
+    def recover(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> list[Recovered]:
+        """Recover."""
+        return Recover(
+            server=self.server,
+            stores={"age": self.store},
+            journal=self.journal,
+            locks=self.locks,
+            clock=self.clock,
+            reporter=self.reporter,
+            abandon_escrow=abandon_escrow,
+            dry_run=dry_run,
+        ).run()
+
+    def revoker(self) -> RevokeKeys:
+        """Return the use-case that revokes."""
+        return RevokeKeys(self.server, self.journal, self.locks, self.clock, self.reporter, "tester@bench")
+
+    def prover(self) -> ProveRevoked:
+        """Return the use-case that waits until a revoked key is refused."""
+        return ProveRevoked(self.server, self.clock)
+
+    def verifier(self, server: KeyServer) -> VerifyKey:
+        """Return the use-case that asks a server whether it accepts a secret."""
+        return VerifyKey(server, self.clock, self.reporter)
+
+    def hold(self, *rows: ApiKey) -> None:
+        """Let rows be listed, indexed, and their secrets be in the store."""
+        for row in rows:
+            self.server.rows.append(row)
+            self.server.secrets[row.id] = self.store.held[row.id] = Secret(f"secret-of-{row.id}")
+        self.journal.remember(known_as(row) for row in rows)
+
+    def only_operation(self) -> Operation:
+        """Return the one operation that is open."""
+        (operation,) = self.journal.open_operations()
+        return operation
+
+    def listed(self) -> Sequence[ApiKey]:
+        """Return the rows as they are."""
+        return tuple(self.server.rows)
+
+
+def a_request(**changes: object) -> CreateRequest:
+    """Return a request for acme/billing."""
+    request = CreateRequest(owner="acme", name="billing", scopes=SCOPES, expires_at=EXPIRY, actor="tester@bench")
+    return replace(request, **changes)  # type: ignore[arg-type]
+
+
+def answer_lost() -> OutcomeUnknown:
+    """Return what the client raises when a POST was not answered."""
+    return OutcomeUnknown("The connection broke.", code="create_unanswered")
+
+
+class InProcess(Transport):
+    """The real client's transport, wired to an emulator instead of a socket."""
+
+    def __init__(self, emulator: Emulator, clock: FakeClock) -> None:
+        super().__init__(Connection(URL, timeout=30), clock)
+        self.connections = 0
+        self._emulator = emulator
+
+    def _http(self) -> httpx.Client:
+        if self._client is None:
+            self.connections += 1
+            self._client = httpx.Client(transport=httpx.MockTransport(self._answer))
+        return self._client
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        target = request.url.raw_path.decode("latin-1")
+        answer = self._emulator.answer(request.method, target, dict(request.headers), request.content)
+        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A sandbox under a fake clock, and the real client in front of it."""
+
+    emulator: Emulator
+    transport: InProcess
+    server: BlnkServer
+
+
+def emulated(core: str, clock: FakeClock, *, replicas: int = 1) -> Emulated:
+    """Return an emulated server of a Core version."""
+    options = SandboxOptions(core=core, admin_key=ADMIN_KEY, replicas=replicas, fast=True)
+    emulator = Emulator(options, clock=clock.now, monotonic=clock.monotonic)
+    transport = InProcess(emulator, clock)
+    return Emulated(emulator, transport, BlnkServer(URL, transport, lambda: Secret(ADMIN_KEY), clock))
