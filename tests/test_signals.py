@@ -301,6 +301,7 @@ def test_a_full_disk_under_standard_output_is_told_and_the_key_is_stored(operato
             env=operator.environment,
             check=False,
         )
+    assert process.returncode == 1
     assert "The result could not be written to standard output: No space left on device." in process.stderr
     check_tidy(operator, live_keys(sandbox, "acme"), process.stderr)
     assert len(live_keys(sandbox, "acme")) == 1

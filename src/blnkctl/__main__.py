@@ -50,22 +50,27 @@ def _occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _flush_result() -> None:
+def _leave(code: int) -> None:
+    """Flush and go. A closed standard output is no error; a result lost to a full disk is one."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        return
-    except OSError as error:
-        sys.stderr.write(f"warning: The result could not be written to standard output: {error.strerror}.\n")
-
-
-def _leave(code: int) -> None:
-    """Flush and go. A closed standard output is no error: what was to be done is done."""
-    with suppress(OSError, ValueError, AttributeError):
-        _flush_result()
+        pass
+    except (OSError, ValueError, AttributeError) as error:
+        code = code or _result_lost(error)
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def _result_lost(error: Exception) -> int:
+    """Say that the result is lost, and return the exit code; a standard output that never was is no loss."""
+    if not isinstance(error, OSError):
+        return 0
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"error: The result could not be written to standard output: {error.strerror}.\n")
+        sys.stderr.write("hint: What the command was to change is changed; only its output is lost.\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_head_shows_the_secret_alone(tmp_path: Path) -> None:
     machine.store.put(entry(), Secret("s3cret+/="), {})
     (identity,) = machine.layout.identities.iterdir()
 
-    rescue = f"age -d -i '{identity}' '{machine.layout.entry(entry())}' | head -n 1"
+    rescue = f"{program('age')} -d -i '{identity}' '{machine.layout.entry(entry())}' | head -n 1"
     done = subprocess.run(["sh", "-c", rescue], capture_output=True, check=True)
 
     assert done.stdout == b"s3cret+/=\n"
@@ -192,6 +192,7 @@ def test_an_identity_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
     assert refused.value.message == f"There is no identity file {tmp_path / 'mistyped'}; nothing was sent."
     assert refused.value.hint == "Correct BLNKCTL_AGE_IDENTITY_FILE, or put the file there."
+    assert open_machine(tmp_path / "store", given=tmp_path / "mistyped").keys.status().identity == "not here"
 
 
 def test_the_identity_of_another_store_opens_nothing_and_is_told_apart_from_damage(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.adapters.age_bench import (
     wrap_cheaply,
 )
 from tests.faulty_disk import CHANGING, FaultyDisk
+from tests.programs import program
 
 NAMES = tuple(f"api_key_{number}" for number in range(5))
 OTHER_SERVER = EntryName(parse_server_url("http://127.0.0.1:5001"), "admin")
@@ -339,7 +340,9 @@ def test_an_entry_that_was_sealed_by_hand_is_rekeyed_like_the_others(directory: 
     content = crypto.open_sealed(
         path.read_bytes(), crypto.parse_identities(next(machine.layout.identities.iterdir()).read_bytes())
     )
-    path.write_bytes(subprocess.run(["age", "-r", recipient], input=content, capture_output=True, check=True).stdout)
+    path.write_bytes(
+        subprocess.run([program("age"), "-r", recipient], input=content, capture_output=True, check=True).stdout
+    )
 
     machine.keys.rekey(None, None, new_identity=True, progress=quiet)
 

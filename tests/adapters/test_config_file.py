@@ -141,7 +141,13 @@ def test_changing_a_context_keeps_comments_unknown_keys_and_order(file: Configur
         "owners": ["acme", "globex"],
         "colour": "red",
     }
-    comments = ("# Our servers. Ask Ann", "# the one in use", "# the real one", "# since 2024", "# thrown away in summer")
+    comments = (
+        "# Our servers. Ask Ann",
+        "# the one in use",
+        "# the real one",
+        "# since 2024",
+        "# thrown away in summer",
+    )
     assert all(comment in after for comment in comments)
     assert without(after, "url", "owners", "    ", "]") == without(content, "url", "owners", "    ", "]", "admin_key")
 

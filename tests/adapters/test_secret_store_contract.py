@@ -283,6 +283,22 @@ def test_a_store_that_is_not_there_takes_nothing_and_is_not_made(any_bench: Benc
     assert not absent.exists()
 
 
+def test_sweeping_takes_nothing_that_counts(any_bench: Bench, tmp_path: Path) -> None:
+    store = any_bench.open()
+    store.put(entry(), Secret("x"), {})
+    store.put(entry("canary-1"), Secret("y"), {})
+    store.reserve_escrow(OPERATION)
+    store.write_escrow(OPERATION, escrowed(), SERVER)
+
+    any_bench.open().sweep()
+    any_bench.kind.open(tmp_path / "absent").sweep()
+
+    reader = any_bench.open_reader()
+    assert [revealed(reader.get(entry(name))) for name in (KEY_ID, "canary-1")] == ["x", "y"]
+    assert reader.read_escrow(OPERATION).key == escrowed()
+    assert not (tmp_path / "absent").exists()
+
+
 # --- escrow -----------------------------------------------------------------------------------
 
 

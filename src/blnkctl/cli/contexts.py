@@ -109,7 +109,7 @@ def add(
         protected=bool(protected),
     )
     _check_and_save(run, context, admin_key_stdin, make_current=configuration.current is None)
-    return run.finish(Result([_record(context, run.wiring.configuration_file.load())], is_list=False))
+    return run.finish(Result([_record(context, run.wiring.configuration_file.load())], is_list=False, is_sheet=True))
 
 
 @command(app, "set", "blnkctl context set prod --owner acme --owner globex")
@@ -150,7 +150,7 @@ def set_(
     else:
         _check_transport(run, changed)
         run.wiring.configuration_file.save_context(changed, make_current=False)
-    return run.finish(Result([_record(changed, run.wiring.configuration_file.load())], is_list=False))
+    return run.finish(Result([_record(changed, run.wiring.configuration_file.load())], is_list=False, is_sheet=True))
 
 
 @command(app, "list", "blnkctl context list")
@@ -185,7 +185,7 @@ def show(ctx: typer.Context, name: OptionalName = None) -> int:
     Exit codes: 0, 3 no context is in use, 7 no such context.
     """
     run = Run.of(ctx)
-    return run.finish(Result([_record(_chosen(run, name), _configuration(run))], is_list=False))
+    return run.finish(Result([_record(_chosen(run, name), _configuration(run))], is_list=False, is_sheet=True))
 
 
 @command(app, "rename", "blnkctl context rename prod production")

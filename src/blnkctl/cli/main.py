@@ -46,7 +46,7 @@ def _finish(run: Run, code: int) -> int:
     """A signal that had to wait for a step ends the program now that the step's outcome was told."""
     number = run.signals.received
     if number is None:
-        return code
+        return code or int(run.terminal.has_lost_result)
     run.terminal.note("Interrupted, after the step in flight was finished.")
     return 128 + number
 

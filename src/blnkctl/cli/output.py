@@ -124,4 +124,4 @@ def write_out(text: str, terminal: Terminal) -> None:
     except AttributeError:  # there is no standard output
         terminal.warn("Standard output is closed; the result was not written.")
     except (OSError, ValueError) as error:
-        terminal.warn(f"The result could not be written to standard output: {error}.")
+        terminal.lose_result(str(getattr(error, "strerror", None) or error))

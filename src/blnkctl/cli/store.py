@@ -184,7 +184,7 @@ def prune(
         run.confirmer().approve(f"Delete {len(deletable)} entr{'y' if len(deletable) == 1 else 'ies'} of the store?")
         pruning.run(plan)
     if not dry_run:
-        run.wiring.age_keys.clean()
+        run.wiring.store.sweep()
     if not plan:
         run.terminal.note("There is nothing to delete.")
     return run.finish(Result([_pruned(entry, dry_run) for entry in plan]))

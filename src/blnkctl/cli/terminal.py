@@ -30,6 +30,7 @@ class Terminal:
     def __init__(self, environment: Mapping[str, str], manners: Manners) -> None:
         self._environment = environment
         self.manners = manners
+        self.has_lost_result = False
 
     @property
     def is_attended(self) -> bool:
@@ -74,6 +75,14 @@ class Terminal:
         self._say(f"{self._paint('error:', _RED)} {error.message}")
         if error.hint is not None:
             self._say(f"{self._paint('hint:', _BOLD)} {error.hint}")
+
+    def lose_result(self, reason: str) -> None:
+        """Say, once, that standard output took no more: the program's exit code must tell it as well."""
+        if not self.has_lost_result:
+            message = f"The result could not be written to standard output: {reason}."
+            hint = "What the command was to change is changed; only its output is lost."
+            self.fail(BlnkctlError(message, code="output_lost", hint=hint))
+        self.has_lost_result = True
 
     def trace(self, line: str) -> None:
         """Say what happens inside."""

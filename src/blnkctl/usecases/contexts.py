@@ -32,18 +32,19 @@ class CheckServer:
 
 @dataclass(frozen=True, slots=True)
 class KeepAdminKey:
-    """Puts an admin key into the store and proves it; `undo` restores what was there."""
+    """An admin key on its way into the store. `previous` is what was there, None too where it cannot be read."""
 
     store: SecretStore
     entry: EntryName
+    was_there: bool
     previous: Secret | None
 
     def undo(self) -> None:
-        """Put the entry back as it was."""
-        if self.previous is None:
-            self.store.delete(self.entry)
-        else:
+        """Put the entry back as it was; one that this machine can only write stays as the last write left it."""
+        if self.previous is not None:
             self.store.put(self.entry, self.previous, {})
+        elif not self.was_there:
+            self.store.delete(self.entry)
 
 
 def keep_admin_key(store: SecretStore, server: KeyServer, secret: Secret, canary: str) -> KeepAdminKey:
@@ -55,7 +56,7 @@ def keep_admin_key(store: SecretStore, server: KeyServer, secret: Secret, canary
     entry = EntryName(server.url, ADMIN)
     with store.writing():
         store.check_writable(EntryName(server.url, canary))
-        kept = KeepAdminKey(store, entry, _previous(store, entry))
+        kept = KeepAdminKey(store, entry, entry in store.entries(server.url), _previous(store, entry))
         try:
             store.put(entry, secret, {})
             is_kept = store.confirms(entry, secret)

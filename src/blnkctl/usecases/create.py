@@ -101,7 +101,7 @@ class CreateKey:
             with telling("Nothing was created."):
                 profile = self.server.profile(check_secure=True)
             refuse_insecure(profile, url)
-            self._mention_unfinished(request, what)
+            self._weigh_unfinished(request, what)
             rows = self._list(request, profile.generation)
             viewpoint = Viewpoint(
                 profile.generation, self.clock.now(), index_by_id(self.journal.known_keys(url)), request.context
@@ -114,12 +114,19 @@ class CreateKey:
 
     # --- what is there ------------------------------------------------------------------------
 
-    def _mention_unfinished(self, request: CreateRequest, what: str) -> None:
-        """Say that a create of this name was cut short: a key that it left may have its secret nowhere."""
+    def _weigh_unfinished(self, request: CreateRequest, what: str) -> None:
+        """Tell of a create of this name that was cut short: the secret of a key that it left may be nowhere.
+
+        Such a key is not "there already": `recover` may have to revoke it.
+        """
         begun = (OperationKind.CREATE, str(self.server.url), request.owner, request.name)
-        for operation in self.journal.open_operations():
-            if (operation.kind, operation.server, operation.owner, operation.name) == begun:
-                self.reporter.warn(f"An earlier create of {what} was not finished; to settle it: blnkctl recover")
+        operations = self.journal.open_operations()
+        if begun not in [(one.kind, one.server, one.owner, one.name) for one in operations]:
+            return
+        message = f"An earlier create of {what} was not finished"
+        if request.if_absent:
+            raise Incomplete(f"{message}; nothing was created.", code="unfinished", hint=RECOVER_HINT)
+        self.reporter.warn(f"{message}; to settle it: blnkctl recover")
 
     def _list(self, request: CreateRequest, generation: Generation) -> list[ApiKey] | None:
         """Return the owner's rows, or None before 0.12."""
@@ -151,17 +158,13 @@ class CreateKey:
         raise _name_taken(request, live[0].key.id, "with other scopes" if request.if_absent else "")
 
     def _refuse_indexed_namesake(self, request: CreateRequest, viewpoint: Viewpoint) -> None:
+        if request.allow_duplicate:
+            return
         for known in viewpoint.index.values():
             is_namesake = (known.owner, known.name) == (request.owner, request.name)
-            if (
-                is_namesake
-                and not known.is_revoked
-                and known.expires_at > viewpoint.now
-                and not request.allow_duplicate
-            ):
-                raise _name_taken(
-                    request, known.id, "as far as this machine knows (before 0.12 nothing can be listed)"
-                )
+            if is_namesake and not known.is_revoked and known.expires_at > viewpoint.now:
+                detail = "as far as this machine knows (before 0.12 nothing can be listed)"
+                raise _name_taken(request, known.id, detail)
 
     def _weigh_scopes(self, request: CreateRequest, profile: ServerProfile) -> None:
         if equals_full_access(request.scopes, profile.generation):
@@ -312,7 +315,8 @@ class CreateKey:
         ids = ", ".join(row.id for row in made)
         if not made:
             return OutcomeUnknown(f"{answer.message} A key may or may not exist.", code=answer.code)
-        if not all([revoke_for_certain(self.server, row.id, row.owner) for row in made]):
+        are_revoked = [revoke_for_certain(self.server, row.id, row.owner) for row in made]
+        if not all(are_revoked):
             return OutcomeUnknown(
                 f"{answer.message} What it made, {ids}, could not be revoked.",
                 code=answer.code,

@@ -82,7 +82,7 @@ class Identities:
 
     def state(self, store_id: str) -> IdentityState:
         """Tell what this machine can do, without asking anybody."""
-        if self._sources.given_file is not None:
+        if self._sources.given_file is not None and self._sources.given_file.exists():
             return IdentityState.GIVEN
         if self._bare_files():
             return IdentityState.BARE
@@ -125,6 +125,7 @@ class Identities:
             raise StoreUnavailable(
                 "There is nothing to unlock: this store's identity is not wrapped by a passphrase here.",
                 code="nothing_to_unlock",
+                hint="See how it opens: blnkctl store status",
             )
         content = f"{_UNTIL}{format_timestamp(until)}\n".encode() + b"".join(self._unwrap_contents(wrapped))
         try:

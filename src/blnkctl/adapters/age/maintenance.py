@@ -123,11 +123,6 @@ class StoreKeys:
         """Forget the unlocked identity; tell whether there was one."""
         return self._identities.lock(read_recipients(self._layout.recipients).store_id)
 
-    def clean(self) -> int:
-        """Delete temporary files that a kill left; return how many."""
-        with self._alone():
-            return self._discard_leftovers()
-
     def _discard_leftovers(self) -> int:
         leftovers = list(self._layout.leftovers())
         for path in leftovers:

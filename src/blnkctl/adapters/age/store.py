@@ -115,6 +115,7 @@ class AgeStore:
             raise StoreUnavailable(
                 f"The entry {entry.username} belongs to another server; it is never sent to {entry.server}.",
                 code="secret_of_another_server",
+                hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
             )
         return secret
 
