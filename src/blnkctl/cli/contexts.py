@@ -26,7 +26,7 @@ from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.ports import ADMIN, EntryName
-from blnkctl.usecases.contexts import CheckServer, keep_admin_key, shares_server
+from blnkctl.usecases.contexts import CheckServer, keep_admin_key, needs_stored_key
 from blnkctl.usecases.targets import is_set, no_context, no_such_context
 
 app = application(
@@ -147,6 +147,7 @@ def set_(
     if new_key or changed.url != old.url:
         changed = replace(changed, admin_key=_source(admin_key_command, admin_key_file, admin_key_stdin))
         _check_and_save(run, changed, admin_key_stdin, make_current=False)
+        _forget_admin_key(run, old)
     else:
         _check_transport(run, changed)
         run.wiring.configuration_file.save_context(changed, make_current=False)
@@ -219,8 +220,7 @@ def remove(ctx: typer.Context, name: Name) -> int:
     confirmer = Confirmer(run.terminal, name if context.protected else None, run.flags.context == name)
     confirmer.approve(f"Remove the context {name} ({context.url})?")
     run.wiring.configuration_file.remove_context(name)
-    if not shares_server(context, run.wiring.configuration.contexts):
-        _forget_admin_key(run, context)
+    _forget_admin_key(run, context)
     run.terminal.note(f"{name} is removed. Keys of {context.url} that are in the store stay there.")
     return run.done()
 
@@ -256,9 +256,7 @@ def import_(
         if known.find(context.name) is not None:
             hint = f"Rename or remove it first: blnkctl context rename {context.name} NEW"
             raise UsageError(f"There is a context {context.name} already.", code="context_exists", hint=hint)
-        if context.admin_key.command is not None:
-            shown = escape_unsafe(context.admin_key.command)
-            Confirmer(run.terminal).approve(f"{context.name} runs `{shown}` whenever it needs its key. Take it?")
+        _confirm_source(run, context)
     if not taken:
         run.terminal.note("It holds no contexts.")
     for context in taken:
@@ -269,6 +267,19 @@ def import_(
                 f"{context.name} has no admin key yet: blnkctl context set {context.name} --admin-key-stdin"
             )
     return run.done()
+
+
+def _confirm_source(run: Run, context: Context) -> None:
+    """Ask about a file's word on where the key is: it would run a program, or send a file's content to its URL."""
+    source = context.admin_key
+    if source.command is not None:
+        shown = escape_unsafe(source.command)
+        Confirmer(run.terminal).approve(f"{context.name} runs `{shown}` whenever it needs its key. Take it?")
+    if source.file is not None:
+        question = (
+            f"{context.name} sends what is in {escape_unsafe(source.file)} to {context.url} as its key. Take it?"
+        )
+        Confirmer(run.terminal).approve(question)
 
 
 def _check_and_save(run: Run, context: Context, from_stdin: bool, *, make_current: bool) -> None:
@@ -316,7 +327,8 @@ def _fetcher(run: Run, context: Context, secret: Secret | None) -> Callable[[], 
 
 
 def _forget_admin_key(run: Run, context: Context) -> None:
-    if context.store is None or context.admin_key != AdminKeySource():
+    """Delete the stored admin key of what was a context, unless one that is left takes it from there too."""
+    if context.store is None or needs_stored_key(context.url, run.wiring.configuration_file.load().contexts):
         return
     try:
         run.wiring.open_store(context.store).delete(EntryName(context.url, ADMIN))

@@ -118,7 +118,8 @@ def _selected(
         raise UsageError("Give KEYs or selectors, not both.", code="contradiction", hint=hint)
     run.change_target()
     with telling("Nothing was revoked."):
-        listing = key_reader(run).select(read_selection(run, owner, owners_from, all_owners, status, name))
+        reader = key_reader(run, for_bulk_change=True)
+        listing = reader.select(read_selection(run, owner, owners_from, all_owners, status, name))
         views = [view for view in listing.views if view.status is not KeyStatus.REVOKED]
     if listing.errors:
         raise Incomplete(

@@ -83,12 +83,12 @@ def _status(text: str) -> KeyStatus:
         ) from None
 
 
-def key_reader(run: Run, typed_owners: list[str] | None = None) -> KeyReader:
-    """Return who reads keys of the target in use."""
+def key_reader(run: Run, typed_owners: list[str] | None = None, *, for_bulk_change: bool = False) -> KeyReader:
+    """Return who reads keys of the target in use. BLNKCTL_OWNER is a default, and never selects for a bulk change."""
     target, wiring = run.target, run.wiring
     scope = OwnerScope(
         typed=tuple(typed_owners) if typed_owners else None,
-        default=target.default_owner,
+        default=None if for_bulk_change else target.default_owner,
         configured=target.owners,
     )
     return KeyReader(wiring.server, wiring.journal, wiring.clock, run.terminal, target.context, scope)

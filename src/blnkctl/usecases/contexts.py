@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from blnkctl.domain.contexts import Context
+from blnkctl.domain.contexts import AdminKeySource, Context
 from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
 from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
 from blnkctl.ports import ADMIN, EntryName, KeyServer, Reporter, SecretStore, ServerProfile
 from blnkctl.usecases.guards import refuse_insecure
 
@@ -76,6 +77,6 @@ def _previous(store: SecretStore, entry: EntryName) -> Secret | None:
         return None
 
 
-def shares_server(context: Context, others: tuple[Context, ...]) -> bool:
-    """Tell whether another context uses the same server, and so the same admin key."""
-    return any(other.url == context.url and other.name != context.name for other in others)
+def needs_stored_key(url: ServerUrl, contexts: tuple[Context, ...]) -> bool:
+    """Tell whether one of the contexts uses this server with the admin key that is in the store."""
+    return any(context.url == url and context.admin_key == AdminKeySource() for context in contexts)

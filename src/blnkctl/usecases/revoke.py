@@ -143,7 +143,7 @@ class RevokeKeys:
             self.reporter.warn(f"{problem.message} The key is revoked all the same.")
 
     def _settle(self, operation: Operation, view: KeyView, trouble: ServerTrouble) -> None:
-        """The DELETE was not answered with Blnk's 204: the list tells whether it was done. The limiter does nothing."""
+        """The DELETE was not answered with Blnk's 204: the list tells whether it was done. A 429 did nothing."""
         if trouble.code == "rate_limited":
             self._fail(operation, trouble)
         try:
@@ -156,7 +156,7 @@ class RevokeKeys:
             ) from None
         if not rows:
             raise OutcomeUnknown(
-                f"{trouble.message} Whether {view.key.id} is revoked cannot be told: the server does not list it now.",
+                f"{trouble.message} Whether {view.key.id} is revoked cannot be told: it is not listed now.",
                 code="revoke_unanswered",
                 target=view.key.id,
             )
