@@ -137,7 +137,7 @@ STEPS = {
     "post": ("send a body", -1),
     "cut": ("ftruncate pending/", 0),
     "escrow": ("write pending/<operation>", 0),
-    "store": ("replace pending/<operation>", 0),
+    "store": ("replace ", -1),
     "stored": ("commit", -1),
 }
 

@@ -74,7 +74,7 @@ def test_a_signal_ends_a_create_at_once_before_the_request_and_waits_after_it(
 def check_result_was_told(life: Life, live: list[str], number: int) -> None:
     """A signal that had to wait is told after the result; one that had not, instead of it."""
     document = json.loads(life.out)
-    if live and number <= _last_commit(life.effects):
+    if live and number <= _last_wait(life.effects):
         assert (document["status"], document["data"]["id"]) == ("ok", live[0]), life.last
         assert "Interrupted, after the step in flight was finished." in life.err
     else:
@@ -84,6 +84,11 @@ def check_result_was_told(life: Life, live: list[str], number: int) -> None:
 
 def _last_commit(effects: tuple[str, ...]) -> int:
     return max(number for number, effect in enumerate(effects, 1) if effect == "commit")
+
+
+def _last_wait(effects: tuple[str, ...]) -> int:
+    """Return the last effect that signals wait for: the removal of the escrow."""
+    return max(number for number, effect in enumerate(effects, 1) if "pending" in effect)
 
 
 def test_a_second_signal_aborts_and_recover_settles_what_was_begun(

@@ -37,7 +37,7 @@ from tests.trouble import (
 __all__ = ["start_troubled"]
 
 CREATE = ("keys", "create", "billing", "--owner", "acme", "--scope", "ledgers:read", "-o", "json")
-NEW_SPACE = TAKING_SPACE - {"write", "replace"}
+NEW_SPACE = frozenset({"create", "mkdir"})
 Start = Callable[..., Troubled]
 
 

@@ -246,9 +246,11 @@ def saying(wire: bytes) -> Fault:
 
 
 def dripping(exchange: Exchange) -> NoReturn:
-    """Begin an answer and go on byte by byte, never pausing for long, never ending."""
+    """Begin an answer and go on byte by byte, never pausing for long, for longer than any test waits."""
     exchange.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    while not exchange.ended.wait(0.05):
+    for _ in range(400):
+        if exchange.ended.wait(0.05):
+            break
         exchange.connection.sendall(b" ")
     raise ConnectionAbortedError
 

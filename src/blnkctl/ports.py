@@ -174,6 +174,9 @@ class SecretStore(Protocol):
     def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
         """Make a complete escrow, which cannot be opened here, the entry."""
 
+    def pending_escrows(self) -> list[str]:
+        """Return the operations that have an escrow."""
+
     def drop_escrow(self, operation: str) -> None:
         """Delete an operation's escrow, if there is one."""
 
@@ -225,6 +228,9 @@ class Journal(Protocol):
 
     def open_operations(self) -> list[Operation]:
         """Return what was begun and not ended, oldest first."""
+
+    def ended(self, operation_ids: Iterable[str]) -> set[str]:
+        """Return those of the operations that this journal knows to have ended."""
 
     def remember(self, keys: Iterable[KnownKey]) -> None:
         """Insert or replace keys of the index."""

@@ -170,15 +170,21 @@ def test_an_escrow_that_cannot_be_read_from_the_disk_is_locked_not_none(machine:
     )
 
 
-def test_becoming_the_entry_moves_the_file_and_leaves_no_second_copy(machine: AgeMachine) -> None:
+def test_becoming_the_entry_writes_nothing_and_keeps_the_escrow_until_it_is_dropped(machine: AgeMachine) -> None:
+    """A second name for the same file: whatever dies between here and the journal, the escrow still tells the id."""
     store = open_machine(machine.layout.directory).store
-    sealed = machine.layout.escrow("one").read_bytes()
+    escrow = machine.layout.escrow("one")
     assert store.read_escrow("one").key == escrowed()
 
-    store.put(entry(), escrowed().secret, {}, escrow="one")
+    for _ in range(2):
+        store.put(entry(), escrowed().secret, {}, escrow="one")
+        assert escrow.samefile(machine.layout.entry(entry()))
+        assert read_anew(machine).key == escrowed()
+    store.drop_escrow("one")
 
-    assert machine.layout.entry(entry()).read_bytes() == sealed
     assert list(machine.layout.pending.iterdir()) == []
+    assert list(machine.layout.leftovers()) == []
+    assert open_machine(machine.layout.directory).store.get(entry()) == escrowed().secret
 
 
 def test_a_write_only_store_keeps_a_torn_escrow_for_none_and_a_whole_one_for_sealed(tmp_path: Path) -> None:

@@ -344,6 +344,16 @@ def test_where_a_store_cannot_be_read_its_escrow_is_known_to_be_sealed(any_bench
     assert state is (EscrowState.READABLE if any_bench.kind.can_read else EscrowState.SEALED)
 
 
+def test_the_operations_that_have_an_escrow_are_told(any_bench: Bench) -> None:
+    store = any_bench.open()
+    for number in (1, 2, 3):
+        store.reserve_escrow(f"operation-{number}")
+    store.write_escrow("operation-1", escrowed(), SERVER)
+    store.drop_escrow("operation-2")
+
+    assert sorted(any_bench.open().pending_escrows()) == ["operation-1", "operation-3"]
+
+
 def test_a_dropped_escrow_is_gone(any_bench: Bench) -> None:
     store = any_bench.open()
     store.reserve_escrow(OPERATION)

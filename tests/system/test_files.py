@@ -12,6 +12,7 @@ from blnkctl.system.files import (
     UnsafePath,
     discard,
     ensure_private_directory,
+    give_second_name,
     overwrite_in_place,
     publish_once,
     read_private,
@@ -163,6 +164,29 @@ def test_overwriting_makes_no_file(tmp_path: Path) -> None:
         overwrite_in_place(tmp_path / "file", b"content")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_name_is_for_the_same_file_and_replaces_what_had_it(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+
+    for _ in range(2):
+        give_second_name(tmp_path / "first", tmp_path / "second")
+        assert (tmp_path / "second").samefile(tmp_path / "first")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+    assert (tmp_path / "second").read_text() == "first"
+
+
+@pytest.mark.parametrize("point", [1, 2])
+def test_a_second_name_that_cannot_be_given_leaves_what_had_it(tmp_path: Path, point: int) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+
+    with FaultyDisk(tmp_path, first=point), pytest.raises(OSError, match="No space left on device"):
+        give_second_name(tmp_path / "first", tmp_path / "second")
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"first": "first", "second": "second"}
 
 
 # --- reading and removing ---------------------------------------------------------------------

@@ -281,6 +281,9 @@ class FakeStore:
         assert key is not None
         self.held[entry.username] = key.secret
 
+    def pending_escrows(self) -> list[str]:
+        return list(self.escrows)
+
     def drop_escrow(self, operation: str) -> None:
         self._effects.begins("drop the escrow")
         self.escrows.pop(operation, None)
@@ -318,6 +321,9 @@ class FakeJournal:
 
     def open_operations(self) -> list[Operation]:
         return [operation for operation in self.operations.values() if operation.phase is not Phase.DONE]
+
+    def ended(self, operation_ids: Iterable[str]) -> set[str]:
+        return {id_ for id_ in operation_ids if id_ in self.operations and self.operations[id_].phase is Phase.DONE}
 
     def remember(self, keys: Iterable[KnownKey]) -> None:
         self._complain()

@@ -47,8 +47,8 @@ FULL = [
     "escrow",
     "put",
     "confirm",
-    "drop the escrow",
     "journal: stored",
+    "drop the escrow",
     "signals go on",
 ]
 DISK_FULL = StoreUnavailable("The store is full.", code="store_failed")

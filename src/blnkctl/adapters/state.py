@@ -111,6 +111,11 @@ class StateFile:
         rows = self._read(f"SELECT {_OPERATION} FROM operations WHERE phase <> 'done' ORDER BY started_at, id")
         return self._understood(_operation, rows)
 
+    def ended(self, operation_ids: Iterable[str]) -> set[str]:
+        """Return those of the operations that this journal knows to have ended."""
+        statement = "SELECT id FROM operations WHERE id = ? AND phase = ?"
+        return {id_ for id_ in operation_ids if self._read(statement, (id_, Phase.DONE.value))}
+
     # --- keys ---------------------------------------------------------------------------------
 
     def remember(self, keys: Iterable[KnownKey]) -> None:

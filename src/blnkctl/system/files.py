@@ -55,6 +55,21 @@ def write_atomically(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> No
     sync_directory(path.parent)
 
 
+def give_second_name(path: Path, name: Path) -> None:
+    """Make a file, durable already, appear under another name too, whole at once and replacing what was there.
+
+    Raises:
+        OSError: that name is as it was before.
+    """
+    temporary = name.parent / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+    os.link(path, temporary, follow_symlinks=False)
+    try:
+        os.replace(temporary, name)
+    finally:
+        discard(temporary)  # rename(2) leaves it where both names are the file's already
+    sync_directory(name.parent)
+
+
 def publish_once(path: Path, content: bytes) -> bool:
     """Create a file whole unless it exists; of two at once the first wins. Tell whether this call made it.
 

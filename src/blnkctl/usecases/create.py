@@ -262,8 +262,6 @@ class CreateKey:
 
     def _record(self, operation: Operation, issued: IssuedKey) -> KnownKey:
         known = known_from(operation, issued.key, issued.secret, self.clock.now())
-        with suppress(StoreUnavailable):
-            self.store.drop_escrow(operation.id)
         try:
             self.journal.close_operation(operation.id, "stored", key=known)
         except StoreUnavailable as problem:
@@ -274,6 +272,8 @@ class CreateKey:
                 hint=f"Mend that, then: {RECOVER_HINT}",
                 target=issued.key.id,
             ) from None
+        with suppress(StoreUnavailable):
+            self.store.drop_escrow(operation.id)
         return known
 
     # --- ways back ----------------------------------------------------------------------------

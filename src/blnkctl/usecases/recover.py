@@ -77,6 +77,8 @@ class Recover:
         Raises:
             BlnkctlError: the server cannot be asked at all; nothing was touched.
         """
+        if not self.dry_run:
+            self._drop_ended_escrows()
         everything = self.journal.open_operations()
         ours = [operation for operation in everything if operation.server == str(self.server.url)]
         if len(ours) < len(everything):
@@ -86,6 +88,13 @@ class Recover:
         with telling("Nothing was touched."):
             can_list = self.server.profile().generation.can_list
         return [self._settle_unless_running(operation, can_list) for operation in ours]
+
+    def _drop_ended_escrows(self) -> None:
+        """Delete escrows of operations that ended here; another machine's, unknown to this journal, are its own."""
+        for store in self.stores.values():
+            for operation_id in self.journal.ended(store.pending_escrows()):
+                with suppress(StoreUnavailable):
+                    store.drop_escrow(operation_id)
 
     def _mention_others(self, everything: Sequence[Operation]) -> None:
         others = sorted({operation.server for operation in everything} - {str(self.server.url)})
@@ -273,8 +282,8 @@ class Recover:
 
     def _record(self, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
         known = known_from(operation, row, secret, self.clock.now())
-        self._clean(operation)
         self.journal.close_operation(operation.id, "recovered: stored", key=known)
+        self._clean(operation)
 
     def _revoke(self, operation: Operation, row: ApiKey) -> Recovered:
         if not self.dry_run and not revoke_for_certain(self.server, row.id, row.owner):

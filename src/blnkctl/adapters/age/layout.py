@@ -4,7 +4,7 @@ DIR/recipients                 public keys, one a line; the first line names the
 DIR/recipients.next            a rekey is under way: what the recipients will be
 DIR/identities/RECIPIENT.age   the identity, wrapped by a passphrase; RECIPIENT.txt: bare
 DIR/entries/HOST…/NAME.age     one secret
-DIR/pending/OPERATION.age      an escrow
+DIR/pending/OPERATION.age      an escrow; then a second name of the entry, until that is recorded
 DIR/lock                       writers share it, a rekey holds it alone
 """
 
@@ -80,6 +80,10 @@ class Layout:
     def escrow(self, operation: str) -> Path:
         """Return the path of an operation's escrow."""
         return self.pending / f"{_quoted(operation)}{_SUFFIX}"
+
+    def operations(self) -> list[str]:
+        """Return the operations that have an escrow."""
+        return [unquote(path.name.removesuffix(_SUFFIX)) for path in sorted(self.pending.glob(f"*{_SUFFIX}"))]
 
     def server(self, server: ServerUrl) -> Path:
         """Return the directory of a server's entries."""

@@ -20,9 +20,9 @@ from blnkctl.ports import EntryName, EscrowedKey, EscrowReading
 from blnkctl.system.files import (
     discard,
     ensure_private_directory,
+    give_second_name,
     overwrite_in_place,
     remove_durably,
-    sync_directory,
     write_atomically,
 )
 from blnkctl.system.locks import LockBusy, locked
@@ -79,20 +79,18 @@ class AgeStore:
             self.delete(canary)
 
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
-        """Write an entry: by renaming the escrow that holds it already, else by a new file."""
+        """Write an entry: by giving the escrow that holds it already a second name, else by a new file."""
         self._known_recipients()
         path = self._layout.entry(entry)
         sealed = None if escrow is None else self._written.get(self._layout.escrow(escrow))
         try:
             ensure_private_directory(path.parent)
             if escrow is not None and sealed is not None and self._bytes_of_escrow(escrow) == sealed:
+                content = sealed
                 self._promote(escrow, entry)
-                self._written[path] = sealed
-                return
-            if sealed is not None and self._read_entry(entry) == sealed:
-                return
-            content = self._seal(entry, secret, about)
-            write_atomically(path, content)
+            else:
+                content = self._seal(entry, secret, about)
+                write_atomically(path, content)
         except OSError as error:
             raise store_failed(f"write the entry {entry.username}", error) from None
         self._written[path] = content
@@ -157,8 +155,7 @@ class AgeStore:
 
     def write_escrow(self, operation: str, key: EscrowedKey, server: ServerUrl) -> None:
         """Seal first, then write over the placeholder and fsync."""
-        about = {**_about(key), "operation": operation}
-        sealed = self._seal(EntryName(server, key.key_id), key.secret, about)
+        sealed = self._seal(EntryName(server, key.key_id), key.secret, _about(key))
         try:
             overwrite_in_place(self._layout.escrow(operation), sealed)
         except OSError as error:
@@ -171,9 +168,7 @@ class AgeStore:
             content = self._bytes_of_escrow(operation)
         except OSError as error:
             return EscrowReading(EscrowState.LOCKED, problem=store_failed("read the escrow", error).message)
-        if content is None:
-            return self._read_promoted(operation)
-        if not crypto.is_sealed(content):
+        if content is None or not crypto.is_sealed(content):
             return EscrowReading(EscrowState.NONE)
         if not self._identities.is_here():
             return EscrowReading(EscrowState.SEALED, problem="Its identity is not on this machine.")
@@ -189,27 +184,17 @@ class AgeStore:
         self._written[self._layout.escrow(operation)] = content
         return EscrowReading(EscrowState.READABLE, key)
 
-    def _read_promoted(self, operation: str) -> EscrowReading:
-        """Find the entry that the escrow has become: a kill may have come before that was recorded."""
-        for path in self._layout.entry_files() if self._identities.is_here() else ():
-            try:
-                content = path.read_bytes()
-                opened = self._identities.open(content, f"the entry {path.stem}", self.store_id)
-                is_ours = _unpack(opened)[1].get("operation") == operation
-            except (OSError, StoreUnavailable):
-                continue
-            if is_ours and (key := _escrowed(opened)) is not None:
-                self._written[self._layout.escrow(operation)] = self._written[path] = content
-                return EscrowReading(EscrowState.READABLE, key)
-        return EscrowReading(EscrowState.NONE)
-
     def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
-        """Rename a complete escrow, which cannot be opened here, to the entry of the id that the list shows."""
+        """Make a complete escrow, which cannot be opened here, the entry of the id that the list shows."""
         try:
             ensure_private_directory(self._layout.entry(entry).parent)
             self._promote(operation, entry)
         except OSError as error:
             raise store_failed("keep the escrow", error) from None
+
+    def pending_escrows(self) -> list[str]:
+        """Return the operations that have an escrow, whole or not."""
+        return self._layout.operations()
 
     def drop_escrow(self, operation: str) -> None:
         """Delete an escrow."""
@@ -238,10 +223,8 @@ class AgeStore:
         return crypto.seal(f"{secret.reveal()}\n{facts}\n".encode(), self._known_recipients().parsed())
 
     def _promote(self, operation: str, entry: EntryName) -> None:
-        path = self._layout.entry(entry)
-        self._layout.escrow(operation).replace(path)
-        sync_directory(path.parent)
-        sync_directory(self._layout.pending)
+        """Give the escrow's file the entry's name too: the escrow stays until the journal says that it is stored."""
+        give_second_name(self._layout.escrow(operation), self._layout.entry(entry))
 
     def _read_entry(self, entry: EntryName) -> bytes | None:
         self._known_recipients()
