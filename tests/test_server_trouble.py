@@ -344,6 +344,25 @@ def test_recover_takes_no_empty_list_for_an_absent_key(machine: Blnkctl, trouble
     assert "Nothing was touched." in told["message"]
 
 
+def test_recover_takes_a_list_shorter_than_before_for_no_absent_key(
+    newcomer: Blnkctl, troubled: Troubled, time: FastTime
+) -> None:
+    ids = [mint(troubled, "ledgers:read", owner="acme")[0] for _ in range(3)]
+    leave_an_operation_open(newcomer, troubled)
+    time.pass_by(61)
+    troubled.upset(
+        altered_document(lambda rows: [row for row in rows if row["api_key_id"] == ids[0]]), "GET", OF_ACME
+    )
+
+    told = failure(newcomer.run(*RECOVER), 8, "server_restored")
+
+    assert "acme has 1 rows, and had 3" in told["message"]
+    troubled.calm()
+    assert recovery(newcomer) == [("acme/lost", "undone")]
+    rows = rows_of(troubled)
+    assert [rows[id_] for id_ in ids] == [False, False, False]
+
+
 def test_one_owner_that_cannot_be_listed_leaves_the_others_shown(machine: Blnkctl, troubled: Troubled) -> None:
     mint(troubled, "ledgers:read", owner="globex")
     troubled.upset(page(200), "GET", OF_ACME)

@@ -12,6 +12,7 @@ from blnkctl.adapters.age import crypto
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
+from blnkctl.ports import EntryName
 from blnkctl.system.mounts import file_system_of
 from tests.adapters.age_bench import (
     PASSPHRASE,
@@ -267,3 +268,16 @@ def test_an_unlocked_identity_that_others_can_read_is_not_used(wrapped: Path, me
     file.chmod(0o644)
 
     assert refusal(open_machine(wrapped, runtime=memory, now=lambda: NOON)).code == "secret_store_locked"
+
+
+def test_an_identity_that_a_killed_init_left_is_not_taken_for_the_stores(tmp_path: Path) -> None:
+    left, elsewhere = crypto.generate(), crypto.generate()
+    machine = make_store(tmp_path / "store", elsewhere.recipient, own=False)
+    machine.layout.identities.mkdir(mode=0o700, exist_ok=True)
+    path = machine.layout.identities / f"{left.recipient}.txt"
+    path.write_text(left.identity.reveal())
+    path.chmod(0o600)
+
+    machine.store.check_writable(EntryName(SERVER, "canary-1"))
+
+    assert list(machine.store.entries(SERVER)) == []

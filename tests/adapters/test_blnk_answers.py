@@ -49,6 +49,7 @@ def _shifted(second: datetime, fraction: float, offset: tuple[Any, ...]) -> date
 
 
 Moment = Annotated[str, AfterValidator(_moment)]
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 
 
 def _plain(text: str) -> str:
@@ -63,9 +64,9 @@ class Row(BaseModel):
     model_config = ConfigDict(strict=True)
     api_key_id: str = Field(pattern="^api_key_[A-Za-z0-9_-]{1,100}$")
     key: Any = None
-    name: str
-    owner_id: str
-    scopes: list[str] | None = None
+    name: Text
+    owner_id: Text
+    scopes: list[Text] | None = None
     expires_at: Moment
     created_at: Moment
     last_used_at: Moment
@@ -291,6 +292,14 @@ def test_times_are_rejected_or_read_as_the_reference_does(text: str, field: str)
     body = written([{**RECORDS[0], field: text}], ascii_only=True)
 
     assert actual_list(body) == expected_list(body)
+
+
+@pytest.mark.parametrize("field", ["name", "owner_id", "api_key_id", "scopes"])
+def test_half_a_character_is_no_text(field: str) -> None:
+    body = written([{**RECORDS[0], field: ["\ud800"] if field == "scopes" else "x\udfffx"}], ascii_only=True)
+
+    assert actual_list(body) is None
+    assert expected_list(body) is None
 
 
 def test_a_list_may_arrive_byte_by_byte() -> None:

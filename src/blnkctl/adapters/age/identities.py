@@ -91,8 +91,15 @@ class Identities:
         return IdentityState.LOCKED if self._wrapped_files() else IdentityState.ABSENT
 
     def is_here(self) -> bool:
-        """Tell whether this machine holds an identity, locked or not."""
-        return self._sources.given_file is not None or bool(self._bare_files() or self._wrapped_files())
+        """Tell whether this machine holds an identity of the store, locked or not.
+
+        One that no recipient names was left by an `init` that was killed: it opens nothing.
+        """
+        if self._sources.given_file is not None:
+            return True
+        layout = self._sources.layout
+        published = b"".join(_content(path) for path in (layout.recipients, layout.next_recipients))
+        return any(path.stem.encode() in published for path in self._bare_files() + self._wrapped_files())
 
     def is_wrapped(self) -> bool:
         """Tell whether an identity of the store is here under a passphrase."""
@@ -231,6 +238,13 @@ class Identities:
             return content
         self.lock(store_id)
         return None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _until(line: str) -> datetime:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -340,4 +339,4 @@ def _limiter_pause(response: httpx.Response) -> float | None:
         reset = float(response.headers.get("ratelimit-reset", ""))
     except ValueError:
         return None
-    return max(0.05, reset) if isfinite(reset) else None
+    return max(0.05, reset)  # in this order, in which it drops what is no number
