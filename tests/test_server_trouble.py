@@ -30,6 +30,7 @@ from tests.trouble import (
     recovery,
     redirect,
     reset,
+    resetting_port,
     result,
     rows_of,
     saying,
@@ -214,6 +215,16 @@ def test_a_server_that_is_down_was_sent_nothing(
     told = failure(machine.run(*command), 9, "unreachable")
 
     assert told["message"] == f"{troubled.url} was not reached: Connection refused. Nothing was sent."
+
+
+@READING_COMMANDS
+def test_a_connection_that_is_reset_before_anything_was_read_changes_nothing(
+    command: tuple[str, ...], newcomer: Blnkctl
+) -> None:
+    with resetting_port() as port:
+        told = failure(newcomer.run(*command, env={"BLNKCTL_URL": f"http://127.0.0.1:{port}"}), 1, "connection_lost")
+
+    assert told["message"].endswith(STATE[command])
 
 
 def test_doctor_says_that_the_server_is_down(machine: Blnkctl) -> None:

@@ -1,6 +1,7 @@
 """A server that misbehaves on request: the sandbox behind a wire that loses, delays, cuts and forges answers."""
 
 import json
+import select
 import socket
 import ssl
 import struct
@@ -353,3 +354,25 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield int(holder.getsockname()[1])
+
+
+@contextmanager
+def resetting_port() -> Iterator[int]:
+    """Give a port of loopback on which every connection is torn down as soon as it was made."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_reset_all, args=(listener, ended), name="resetting")
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _reset_all(listener: socket.socket, ended: threading.Event) -> None:
+    while not ended.is_set():
+        if select.select([listener], [], [], 0.01)[0]:
+            connection, _ = listener.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()

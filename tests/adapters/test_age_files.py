@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import parse_server_url
 from blnkctl.ports import EntryName
 from tests.adapters.age_bench import PASSPHRASE, SERVER, entry, escrowed, make_store, open_machine, wrap_cheaply
 from tests.faulty_disk import FaultyDisk
@@ -224,7 +225,7 @@ def test_a_damaged_recipients_file_is_named_and_left_alone(tmp_path: Path, conte
 def test_any_name_becomes_one_harmless_file_name_and_back(username: str) -> None:
     path = Layout(Path("/store")).entry(EntryName(SERVER, username))
 
-    assert path.parent == Path("/store/entries/ledger.example.com")
+    assert path.parent == Path("/store/entries/https%3A%2F%2Fledger.example.com")
     assert path.name.isascii()
     assert not path.name.startswith(".")
     assert unquote(path.name.removesuffix(".age")) == username
@@ -237,3 +238,20 @@ def test_names_differ_even_where_file_names_have_no_case(first: str, second: str
 
     assert (paths[0] == paths[1]) == (first == second)
     assert (paths[0] == paths[2]) == (first == first.swapcase())
+
+
+def test_an_entry_that_was_copied_to_another_server_is_refused(tmp_path: Path) -> None:
+    machine = make_store(tmp_path / "store")
+    elsewhere = parse_server_url("https://ledger.example.org")
+    machine.store.put(entry(), Secret("for one server only"), {})
+    copy = machine.layout.entry(EntryName(elsewhere, entry().username))
+    copy.parent.mkdir(mode=0o700)
+    copy.write_bytes(machine.layout.entry(entry()).read_bytes())
+
+    with pytest.raises(StoreUnavailable) as refused:
+        machine.store.get(EntryName(elsewhere, entry().username))
+
+    assert (refused.value.code, refused.value.message) == (
+        "secret_of_another_server",
+        f"The entry {entry().username} belongs to another server; it is never sent to https://ledger.example.org.",
+    )

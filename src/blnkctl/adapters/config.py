@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from blnkctl.domain.contexts import STORES, AdminKeySource, Configuration, Context, check_context_name
-from blnkctl.domain.errors import NotConfigured, UsageError
+from blnkctl.domain.errors import Busy, NotConfigured, UsageError
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.system.files import ensure_private_directory, write_atomically
+from blnkctl.system.locks import LockBusy, locked
 
 FILE_NAME = "config.toml"
+_PATIENCE = 10.0
 _KNOWN = frozenset({"url", "store", "owners", "admin_key", "ca_file", "allow_http", "protected"})
 
 
@@ -109,17 +111,24 @@ class ConfigurationFile:
         self._change(change)
 
     def _change(self, change: Callable[[Any], None]) -> None:
+        """Change the file as it is now, so that of two changes at once neither is lost."""
+        try:
+            ensure_private_directory(self.path.parent)
+            with locked(self.path.with_suffix(".lock"), wait=_PATIENCE, remove=True):
+                write_atomically(self.path, self._changed(change).encode())
+        except LockBusy:
+            raise Busy("the configuration") from None
+        except OSError as error:
+            raise self._unusable("written", error) from None
+
+    def _changed(self, change: Callable[[Any], None]) -> str:
         import tomlkit
 
         document = tomlkit.parse(self._content())
         change(document)
         content = tomlkit.dumps(document)
         self._read(self._parse(content))  # never leave a file that cannot be read again
-        try:
-            ensure_private_directory(self.path.parent)
-            write_atomically(self.path, content.encode())
-        except OSError as error:
-            raise self._unusable("written", error) from None
+        return content
 
     def _content(self) -> str:
         try:

@@ -14,7 +14,13 @@ from blnkctl.adapters.age.layout import Layout, store_failed
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import format_timestamp, parse_timestamp
-from blnkctl.system.files import ensure_private_directory, read_private, remove_durably, write_atomically
+from blnkctl.system.files import (
+    ensure_private_directory,
+    read_private,
+    read_trusted,
+    remove_durably,
+    write_atomically,
+)
 from blnkctl.system.mounts import MEMORY_FILE_SYSTEMS, file_system_of
 
 DAMAGED = "store_damaged"
@@ -155,8 +161,10 @@ class Identities:
     def _ready(self, store_id: str) -> list[Identity]:
         """Return what can be had without asking; read once."""
         if self._opened is None:
-            files = [] if self._sources.given_file is None else [self._sources.given_file]
-            contents = [(str(path), self._read(path)) for path in files + self._bare_files()]
+            contents = [(str(path), self._read(path)) for path in self._bare_files()]
+            if self._sources.given_file is not None:
+                given = self._sources.given_file
+                contents.insert(0, (str(given), self._read(given, read_trusted)))
             unlocked = self._read_unlocked(store_id)
             contents += [] if unlocked is None else [("that was unlocked", unlocked)]
             self._opened = [identity for name, content in contents for identity in self._parse(name, content)]
@@ -196,9 +204,9 @@ class Identities:
             )
         return passphrase
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, path: Path, read: Callable[[Path], bytes] = read_private) -> bytes:
         try:
-            return read_private(path)
+            return read(path)
         except FileNotFoundError:
             raise _no_identity_file(path) from None
         except OSError as error:

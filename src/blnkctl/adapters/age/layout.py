@@ -3,7 +3,7 @@
 DIR/recipients                 public keys, one a line; the first line names the store
 DIR/recipients.next            a rekey is under way: what the recipients will be
 DIR/identities/RECIPIENT.age   the identity, wrapped by a passphrase; RECIPIENT.txt: bare
-DIR/entries/HOST…/NAME.age     one secret
+DIR/entries/URL/NAME.age       one secret
 DIR/pending/OPERATION.age      an escrow; then a second name of the entry, until that is recorded
 DIR/lock                       writers share it, a rekey holds it alone
 """
@@ -87,7 +87,7 @@ class Layout:
 
     def server(self, server: ServerUrl) -> Path:
         """Return the directory of a server's entries."""
-        return self.directory / "entries" / _quoted(server.service.removeprefix("blnk:"))
+        return self.directory / "entries" / _quoted(str(server))
 
     def entry(self, name: EntryName) -> Path:
         """Return the path of an entry."""
