@@ -15,11 +15,11 @@ import pytest
 from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.adapters.state import StateFile
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.operations import Operation, OperationKind, Phase
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.domain.times import parse_timestamp
-from blnkctl.ports import EntryName
 from blnkctl.sandbox import Sandbox
 from tests.adapters.age_bench import PASSPHRASE, open_machine, wrap_cheaply
 from tests.conftest import Blnkctl

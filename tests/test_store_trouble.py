@@ -13,8 +13,8 @@ import pytest
 
 from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.layout import Layout
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.servers import parse_server_url
-from blnkctl.ports import EntryName
 from blnkctl.sandbox import Response, Sandbox
 from tests.adapters.age_bench import PASSPHRASE, open_machine, wrap_cheaply
 from tests.conftest import Blnkctl, Outcome

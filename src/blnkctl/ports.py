@@ -2,20 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import Enum
-from pathlib import Path
+from datetime import datetime
 from typing import Protocol
 
-from blnkctl.domain.generations import Generation
+from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
 from blnkctl.domain.operations import KnownKey, Operation
-from blnkctl.domain.recovery import EscrowState
+from blnkctl.domain.probes import ProbeAnswer, ServerProfile
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
-
-ADMIN = "admin"
 
 
 class Clock(Protocol):
@@ -29,38 +24,6 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerProfile:
-    """What harmless requests told about a server. `rate_limit` is requests per second, None where not announced."""
-
-    generation: Generation
-    is_secure: bool
-    clock_skew: timedelta | None = None
-    rate_limit: float | None = None
-
-
-class ProbeVerdict(Enum):
-    """What one probe with a key told."""
-
-    AUTHENTICATED = "authenticated"
-    UNKNOWN_KEY = "Invalid API key"
-    EXPIRED_OR_REVOKED = "API key is expired or revoked"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeAnswer:
-    """The verdict, and the server's words where it is undecided."""
-
-    verdict: ProbeVerdict
-    detail: str = ""
-
-    @property
-    def is_rejection(self) -> bool:
-        """Whether this is one of Blnk's own refusals of the key."""
-        return self.verdict in (ProbeVerdict.UNKNOWN_KEY, ProbeVerdict.EXPIRED_OR_REVOKED)
 
 
 class KeyServer(Protocol):
@@ -102,14 +65,6 @@ class KeyServer(Protocol):
         Raises:
             Unreachable: the server was not reached.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class EntryName:
-    """The name of an entry of a secret store: a server's URL and a username (a key's id, `admin`, a canary)."""
-
-    server: ServerUrl
-    username: str
 
 
 class SecretStore(Protocol):
@@ -165,10 +120,10 @@ class SecretStore(Protocol):
     def reserve_escrow(self, operation: str) -> None:
         """Write and fsync the placeholder, so that a full disk is met before anything is sent."""
 
-    def write_escrow(self, operation: str, key: "EscrowedKey", server: ServerUrl) -> None:
+    def write_escrow(self, operation: str, key: EscrowedKey, server: ServerUrl) -> None:
         """Write the secret, encrypted, over the placeholder, fsynced."""
 
-    def read_escrow(self, operation: str) -> "EscrowReading":
+    def read_escrow(self, operation: str) -> EscrowReading:
         """Tell what is left of an operation's escrow; never raises for what it finds there."""
 
     def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
@@ -182,36 +137,6 @@ class SecretStore(Protocol):
 
     def sweep(self) -> None:
         """Delete what a kill left half-written, unless somebody is writing now; it does no harm until then."""
-
-
-@dataclass(frozen=True, slots=True)
-class EscrowedKey:
-    """What the escrow holds: the id, what was asked for, and the secret."""
-
-    key_id: str
-    spec: KeySpec
-    created_at: datetime
-    secret: Secret
-
-
-@dataclass(frozen=True, slots=True)
-class EscrowReading:
-    """What was found; `key` only where it is readable, `problem` where it is not."""
-
-    state: EscrowState
-    key: EscrowedKey | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStatus:
-    """A store as it is. `entries` counts every server's; `recipients` are the public keys that can read."""
-
-    directory: Path
-    state: str
-    entries: int
-    identity: str
-    recipients: tuple[str, ...]
 
 
 class Journal(Protocol):

@@ -127,7 +127,7 @@ class Wiring:
             NotConfigured: it is not there.
         """
         from blnkctl.adapters.admin_keys import read_key_file, run_key_command
-        from blnkctl.ports import ADMIN, EntryName
+        from blnkctl.domain.entries import ADMIN, EntryName
 
         if source.file is not None:
             return read_key_file(Path(source.file).expanduser())

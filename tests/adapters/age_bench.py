@@ -17,11 +17,11 @@ from blnkctl.adapters.age.identities import Identities, IdentitySources
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.adapters.age.maintenance import StoreKeys
 from blnkctl.adapters.age.store import AgeStore
+from blnkctl.domain.entries import EntryName, EscrowedKey
 from blnkctl.domain.keys import KeySpec
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.domain.times import parse_timestamp
-from blnkctl.ports import EntryName, EscrowedKey
 
 SERVER = parse_server_url("https://ledger.example.com")
 PASSPHRASE = "correct horse battery staple"

@@ -7,9 +7,9 @@ import pytest
 
 from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.layout import Layout
+from blnkctl.domain.entries import EscrowReading
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import EscrowReading
 from tests.adapters.age_bench import SERVER, AgeMachine, entry, escrowed, make_store, open_machine
 
 NONE = EscrowReading(EscrowState.NONE)

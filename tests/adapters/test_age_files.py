@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blnkctl.adapters.age.layout import Layout
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
-from blnkctl.ports import EntryName
 from tests.adapters.age_bench import PASSPHRASE, SERVER, entry, escrowed, make_store, open_machine, wrap_cheaply
 from tests.faulty_disk import FaultyDisk
 

@@ -13,9 +13,9 @@ from blnkctl.adapters.blnk.server import BlnkServer
 from blnkctl.adapters.blnk.transport import Connection, Transport
 from blnkctl.domain.errors import Refused, ServerTrouble
 from blnkctl.domain.generations import Generation
+from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
-from blnkctl.ports import ProbeVerdict
 from blnkctl.sandbox import Response
 from blnkctl.sandbox.wire import Server
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from blnkctl.domain.entries import EntryName, EscrowReading
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
-from blnkctl.ports import EntryName, EscrowReading, SecretStore
+from blnkctl.ports import SecretStore
 from tests.adapters.age_bench import KEY_ID, SERVER, entry, escrowed
 from tests.adapters.store_kinds import KINDS, StoreKind
 

@@ -14,14 +14,16 @@ import httpx
 
 from blnkctl.adapters.blnk.server import BlnkServer
 from blnkctl.adapters.blnk.transport import Connection, Transport
+from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, StoreUnavailable
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
 from blnkctl.domain.operations import KnownKey, Operation, Phase
+from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict, ServerProfile
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl, parse_server_url
-from blnkctl.ports import EntryName, EscrowedKey, EscrowReading, KeyServer, ProbeAnswer, ProbeVerdict, ServerProfile
+from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
 from blnkctl.usecases.recover import Recover, Recovered

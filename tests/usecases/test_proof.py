@@ -7,8 +7,8 @@ import pytest
 from blnkctl.cli.exits import exit_code
 from blnkctl.domain.errors import BlnkctlError, ServerTrouble, Unreachable
 from blnkctl.domain.generations import Generation
+from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import ProbeAnswer, ProbeVerdict
 from blnkctl.usecases.revoke import Proof, Revocation, RevokeResult
 from blnkctl.usecases.secrets import Verification
 from tests.usecases.fakes import Bench, a_key, a_view, emulated, known_as

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from blnkctl.cli.exits import exit_code
+from blnkctl.domain.entries import EscrowedKey
 from blnkctl.domain.errors import ServerTrouble, StoreUnavailable
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, KeySpec
 from blnkctl.domain.operations import Operation, OperationKind, Phase
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import EscrowedKey
 from blnkctl.usecases.guards import operation_lock
 from blnkctl.usecases.recover import RecoverDecision, Recovered
 from tests.usecases.fakes import (

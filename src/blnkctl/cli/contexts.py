@@ -21,11 +21,11 @@ from blnkctl.domain.contexts import (
     check_store_kind,
     check_transport,
 )
+from blnkctl.domain.entries import ADMIN, EntryName
 from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
-from blnkctl.ports import ADMIN, EntryName
 from blnkctl.usecases.contexts import CheckServer, keep_admin_key, needs_stored_key
 from blnkctl.usecases.targets import is_set, no_context, no_such_context
 

@@ -9,10 +9,10 @@ from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import key_reader
+from blnkctl.domain.entries import StoreStatus
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import format_timestamp, parse_duration
-from blnkctl.ports import StoreStatus
 from blnkctl.usecases.upkeep import Prune, PruneEntry, Sync
 
 app = application(

@@ -1,13 +1,20 @@
 """Naming servers: a context is saved only when its server was reached and took its admin key."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.contexts import AdminKeySource, Context
+from blnkctl.domain.entries import ADMIN, EntryName
 from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
+from blnkctl.domain.probes import ServerProfile
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import ADMIN, EntryName, KeyServer, Reporter, SecretStore, ServerProfile
 from blnkctl.usecases.guards import refuse_insecure
+
+if TYPE_CHECKING:
+    from blnkctl.ports import KeyServer, Reporter, SecretStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 Knows no HTTP, no store's files, no terminal.
 """
 
+from __future__ import annotations
+
 import random
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from blnkctl.domain.entries import EntryName, EscrowedKey
 from blnkctl.domain.errors import (
     RECOVER_HINT,
     BlnkctlError,
@@ -25,21 +29,9 @@ from blnkctl.domain.keys import LIVE, ApiKey, IssuedKey, KeySpec, scheme_of
 from blnkctl.domain.marks import create_mark, with_mark
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
+from blnkctl.domain.probes import ServerProfile
 from blnkctl.domain.scopes import equals_full_access, warnings_about
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import (
-    Approver,
-    Clock,
-    Deferral,
-    EntryName,
-    EscrowedKey,
-    Journal,
-    KeyServer,
-    Locks,
-    Reporter,
-    SecretStore,
-    ServerProfile,
-)
 from blnkctl.usecases.guards import (
     name_lock,
     operation_lock,
@@ -48,6 +40,9 @@ from blnkctl.usecases.guards import (
     telling,
 )
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Approver, Clock, Deferral, Journal, KeyServer, Locks, Reporter, SecretStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,19 @@
 """Looking at everything that a key's life depends on, one check at a time, and saying what to mend."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import BlnkctlError, Refused, StoreUnavailable, UnusableSecret
-from blnkctl.ports import Clock, EntryName, Journal, KeyServer, SecretStore, ServerProfile
+from blnkctl.domain.probes import ServerProfile
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock, Journal, KeyServer, SecretStore
 
 TOLERATED_SKEW = timedelta(seconds=30)
 

@@ -1,7 +1,10 @@
 """What every change checks or holds around itself: locks, the server's generation, the signs of a restored copy."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import (
     BlnkctlError,
@@ -14,8 +17,11 @@ from blnkctl.domain.errors import (
 from blnkctl.domain.keys import ApiKey
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.probes import ServerProfile
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import KeyServer, ServerProfile
+
+if TYPE_CHECKING:
+    from blnkctl.ports import KeyServer
 
 
 def operation_lock(operation_id: str) -> str:

@@ -1,7 +1,10 @@
 """Reading keys: lists of owners, selections, and the one key that a word means. Changes nothing on the server."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import BlnkctlError, Incomplete, NotFound, StoreUnavailable, UsageError
 from blnkctl.domain.keys import LIVE, KeyStatus
@@ -9,9 +12,11 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.selectors import Coverage, FullName, IdPrefix, KeyWord, Selection
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import Clock, Journal, KeyServer, Reporter
 from blnkctl.usecases.guards import require_listing
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock, Journal, KeyServer, Reporter
 
 _BE_PRECISE = "Name one by its id, or by enough of it to be unique."
 

@@ -1,11 +1,15 @@
 """Settling what was begun and not recorded to its end: by the list, the escrow and the stores. Never sends a POST."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
+from blnkctl.domain.entries import EntryName, EscrowReading
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
@@ -19,7 +23,6 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import Operation, OperationKind, Phase
 from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evidence, Sighting, StoreAnswer, decide
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import Clock, EntryName, EscrowReading, Journal, KeyServer, Locks, Reporter, SecretStore
 from blnkctl.usecases.create import known_from
 from blnkctl.usecases.guards import (
     operation_lock,
@@ -28,6 +31,9 @@ from blnkctl.usecases.guards import (
     signs_of_a_restored_server,
     telling,
 )
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter, SecretStore
 
 
 class RecoverDecision(StrEnum):

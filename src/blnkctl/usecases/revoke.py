@@ -1,12 +1,15 @@
 """Revoking keys, and proving that no server process accepts them any more."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
@@ -19,10 +22,13 @@ from blnkctl.domain.errors import (
 )
 from blnkctl.domain.keys import ApiKey, KeyStatus
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
+from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import Clock, EntryName, Journal, KeyServer, Locks, ProbeVerdict, Reporter, SecretStore
 from blnkctl.usecases.guards import key_lock, operation_lock
 from blnkctl.usecases.views import KeyView
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter, SecretStore
 
 PROBES = 20
 PROOF_SECONDS = 70.0

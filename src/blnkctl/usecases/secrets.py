@@ -1,14 +1,21 @@
 """Reading stored secrets: which entry a KEY means, and whether its secret still opens the server."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from blnkctl.domain.errors import BlnkctlError, NotFound
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blnkctl.domain.entries import EntryName
+from blnkctl.domain.errors import BlnkctlError, NotFound, StoreUnavailable
 from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import Clock, EntryName, Journal, KeyServer, ProbeAnswer, ProbeVerdict, Reporter, SecretStore
 from blnkctl.usecases.listing import current_known
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock, Journal, KeyServer, Reporter, SecretStore
 
 ATTEMPTS = 3
 PAUSE = 2.5
@@ -36,6 +43,13 @@ class ReadSecret:
                 f"The index says that the secret of {known.id} is in the store, but the store does not have it.",
                 code="secret_not_held",
                 hint="Is BLNKCTL_STORE_DIR right? If the store was lost: blnkctl store sync, then make a new key.",
+                target=known.id,
+            )
+        if known.fingerprint not in (None, secret.fingerprint()):
+            raise StoreUnavailable(
+                f"The store holds another secret of {known.id} than the one that was put into it.",
+                code="secret_changed",
+                hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
                 target=known.id,
             )
         return known, secret

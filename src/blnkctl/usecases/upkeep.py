@@ -1,14 +1,20 @@
 """Keeping store and index in step with the server: what may be deleted, and what the index must learn."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
 from blnkctl.domain.operations import KnownKey
-from blnkctl.ports import EntryName, Journal, SecretStore
 from blnkctl.usecases.listing import KeyReader
 from blnkctl.usecases.views import KeyView
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Journal, SecretStore
 
 _ENDED = (KeyStatus.REVOKED, KeyStatus.EXPIRED)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from blnkctl.adapters.age.crypto import Recipient, parse_recipient
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import EntryName
 from blnkctl.system.files import TEMPORARY_PREFIX, UnsafePath
 
 _HEADER = "# blnkctl age store "

@@ -10,9 +10,9 @@ from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.crypto import CannotOpen, KeyPair
 from blnkctl.adapters.age.identities import Identities, IdentityState, identity_not_here
 from blnkctl.adapters.age.layout import Layout, Recipients, new_store_id, no_store, read_recipients, store_failed
+from blnkctl.domain.entries import StoreStatus
 from blnkctl.domain.errors import Busy, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
-from blnkctl.ports import StoreStatus
 from blnkctl.system.files import (
     discard,
     ensure_private_directory,

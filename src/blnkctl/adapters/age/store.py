@@ -10,13 +10,13 @@ from pathlib import Path
 from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.identities import DAMAGED, Identities
 from blnkctl.adapters.age.layout import Layout, Recipients, read_recipients, store_failed
+from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import Busy, StoreUnavailable
 from blnkctl.domain.keys import KeySpec, is_key_id
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp, parse_timestamp
-from blnkctl.ports import EntryName, EscrowedKey, EscrowReading
 from blnkctl.system.files import (
     discard,
     ensure_private_directory,
@@ -109,6 +109,12 @@ class AgeStore:
             return None
         opened = self._identities.open(content, f"the entry {entry.username}", self.store_id)
         secret, about = _unpack(opened)
+        if about.get("username") != entry.username:
+            raise StoreUnavailable(
+                f"The entry {entry.username} holds the secret of another one; it is not used.",
+                code="secret_of_another_key",
+                hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
+            )
         if about.get("server") != str(entry.server):
             raise StoreUnavailable(
                 f"The entry {entry.username} belongs to another server; it is never sent to {entry.server}.",

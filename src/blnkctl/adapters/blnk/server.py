@@ -1,9 +1,12 @@
 """Blnk's API: which request does what, and what each answer means. Knows no store, no journal, no terminal."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from blnkctl.adapters.blnk.answers import NotBlnks, difference, named_id, read_created_key, read_key_list
@@ -21,10 +24,13 @@ from blnkctl.domain.errors import (
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, is_key_id
 from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict, ServerProfile
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp
-from blnkctl.ports import Clock, ProbeAnswer, ProbeVerdict, ServerProfile
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock
 
 KEYS = "/api-keys"
 PROBE = "/blnkctl-probe"

@@ -3,6 +3,8 @@
 Knows no API: what an answer says is `server`'s business.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import re
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -22,7 +24,9 @@ from blnkctl.domain.errors import BlnkctlError, NotConfigured, ServerTrouble, Un
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.secret import MASK, Secret
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.ports import Clock
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock
 
 LONGEST_ANSWER = 1 << 20
 _FIRST_PAUSE = 0.2

@@ -1,0 +1,50 @@
+"""What a secret store keeps, and how it is named; what is found in an escrow."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from blnkctl.domain.keys import KeySpec
+from blnkctl.domain.recovery import EscrowState
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
+
+ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryName:
+    """The name of an entry of a secret store: a server's URL and a username (a key's id, `admin`, a canary)."""
+
+    server: ServerUrl
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowedKey:
+    """What the escrow holds: the id, what was asked for, and the secret."""
+
+    key_id: str
+    spec: KeySpec
+    created_at: datetime
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowReading:
+    """What was found; `key` only where it is readable, `problem` where it is not."""
+
+    state: EscrowState
+    key: EscrowedKey | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store as it is. `entries` counts every server's; `recipients` are the public keys that can read."""
+
+    directory: Path
+    state: str
+    entries: int
+    identity: str
+    recipients: tuple[str, ...]
