@@ -3,11 +3,14 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import BlnkctlError
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.times import format_timestamp
-from blnkctl.usecases.views import KeyView
+
+if TYPE_CHECKING:
+    from blnkctl.usecases.views import KeyView
 
 VERSION = 1
 KEY_COLUMNS = (
@@ -25,7 +28,7 @@ KEY_COLUMNS = (
 Record = dict[str, object]
 
 
-def key_record(view: KeyView) -> Record:
+def key_record(view: "KeyView") -> Record:
     """Return a key's JSON object. `secret` appears only where it was asked for."""
     key, known = view.key, view.known
     record: Record = {

@@ -1,18 +1,23 @@
 """One run of a command: its flags, its terminal, its output, and the lazy factories behind it."""
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from __future__ import annotations
 
-import typer
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from blnkctl.cli.exits import combined_code
 from blnkctl.cli.flags import Flags, check_format
 from blnkctl.cli.output import Output, Result
 from blnkctl.cli.terminal import Confirmer, Terminal
-from blnkctl.system.clock import SystemClock
 from blnkctl.system.signals import Interrupts
-from blnkctl.usecases.targets import Target
-from blnkctl.wiring import Settings, Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import typer
+
+    from blnkctl.usecases.targets import Target
+    from blnkctl.wiring import Wiring
 
 
 class Run:
@@ -27,7 +32,7 @@ class Run:
         self.command = ""
 
     @classmethod
-    def of(cls, ctx: typer.Context) -> "Run":
+    def of(cls, ctx: typer.Context) -> Run:
         """Return the run of a command's context."""
         run = ctx.find_root().obj
         assert isinstance(run, cls)
@@ -37,7 +42,10 @@ class Run:
 
     @cached_property
     def wiring(self) -> Wiring:
-        """The factories, once the flags are known."""
+        """The factories, once the flags are known; a help text needs none."""
+        from blnkctl.system.clock import SystemClock
+        from blnkctl.wiring import Settings, Wiring
+
         settings = Settings(
             environment=self.environment,
             context=self.flags.context,

@@ -1,7 +1,5 @@
 """The one type that holds a secret. Its only door is `reveal()`: `grep -rn 'reveal()'` is the review."""
 
-import hashlib
-import hmac
 from typing import NoReturn
 
 from blnkctl.domain.errors import UnusableSecret
@@ -23,6 +21,8 @@ class Secret:
 
     def fingerprint(self) -> str:
         """Return the first 16 hex digits of SHA-256 over `blnkctl:` and the secret; safe to show and to keep."""
+        import hashlib  # here, as a help text needs neither this nor hmac
+
         return hashlib.sha256(b"blnkctl:" + self._value.encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -37,6 +37,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        import hmac
+
         return hmac.compare_digest(self._value.encode(), other._value.encode())
 
     def __hash__(self) -> int:
