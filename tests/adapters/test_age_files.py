@@ -255,3 +255,14 @@ def test_an_entry_that_was_copied_to_another_server_is_refused(tmp_path: Path) -
         "secret_of_another_server",
         f"The entry {entry().username} belongs to another server; it is never sent to https://ledger.example.org.",
     )
+
+
+def test_an_entry_under_another_keys_name_is_refused(tmp_path: Path) -> None:
+    machine = make_store(tmp_path / "store")
+    machine.store.put(entry("api_key_1"), Secret("of the first"), {})
+    machine.layout.entry(entry("api_key_2")).write_bytes(machine.layout.entry(entry("api_key_1")).read_bytes())
+
+    with pytest.raises(StoreUnavailable) as refused:
+        machine.store.get(entry("api_key_2"))
+
+    assert refused.value.code == "secret_of_another_key"

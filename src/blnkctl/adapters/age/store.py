@@ -109,16 +109,16 @@ class AgeStore:
             return None
         opened = self._identities.open(content, f"the entry {entry.username}", self.store_id)
         secret, about = _unpack(opened)
-        if about.get("username") != entry.username:
-            raise StoreUnavailable(
-                f"The entry {entry.username} holds the secret of another one; it is not used.",
-                code="secret_of_another_key",
-                hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
-            )
         if about.get("server") != str(entry.server):
             raise StoreUnavailable(
                 f"The entry {entry.username} belongs to another server; it is never sent to {entry.server}.",
                 code="secret_of_another_server",
+                hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
+            )
+        if about.get("username") != entry.username:
+            raise StoreUnavailable(
+                f"The entry {entry.username} holds the secret of another one; it is not used.",
+                code="secret_of_another_key",
                 hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
             )
         return secret
