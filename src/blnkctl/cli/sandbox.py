@@ -17,7 +17,7 @@ from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.secret import secret_from_text
 from blnkctl.sandbox import NEWEST, Sandbox, SandboxOptions, parse_rate_limit
-from blnkctl.system.signals import Interrupted
+from blnkctl.system.signals import Forwarder, Interrupted
 from blnkctl.wiring import make_throwaway_store
 
 app = application("Run a throwaway server.", "blnkctl sandbox")
@@ -147,23 +147,21 @@ def _environment(environment: Mapping[str, str], server: Sandbox, directory: Pat
 
 
 def _run_child(run: Run, child: list[str], environment: dict[str, str]) -> int:
-    try:
-        process = subprocess.Popen(child, env=environment)  # noqa: S603 (the operator's own command)
-    except FileNotFoundError:
-        run.terminal.fail(UsageError(f"{child[0]}: command not found.", code="command_not_found"))
-        return _NOT_FOUND
-    except OSError as error:
-        run.terminal.fail(UsageError(f"{child[0]} cannot be run: {error.strerror}.", code="command_not_executable"))
-        return _NOT_EXECUTABLE
-    code = _wait(process)
+    with Forwarder(_is_passed_on) as forwarder:
+        try:
+            process = subprocess.Popen(child, env=environment)  # noqa: S603 (the operator's own command)
+        except FileNotFoundError:
+            run.terminal.fail(UsageError(f"{child[0]}: command not found.", code="command_not_found"))
+            return _NOT_FOUND
+        except OSError as error:
+            message = f"{child[0]} cannot be run: {error.strerror}."
+            run.terminal.fail(UsageError(message, code="command_not_executable"))
+            return _NOT_EXECUTABLE
+        forwarder.started(process.send_signal)
+        code = process.wait()
     return code if code >= 0 else 128 - code
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the child whatever happens to us; a Ctrl-C of the terminal reaches it by itself."""
-    while True:
-        try:
-            return process.wait()
-        except Interrupted as interrupted:
-            if interrupted.number != signal.SIGINT or not sys.stdin.isatty():
-                process.send_signal(interrupted.number)
+def _is_passed_on(number: int) -> bool:
+    """Tell whether a signal must be passed on: a Ctrl-C of the terminal reaches the child by itself."""
+    return number != signal.SIGINT or not sys.stdin.isatty()

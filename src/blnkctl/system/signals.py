@@ -67,3 +67,37 @@ class Interrupts:
             return
         self.received = number
         raise Interrupted(number)
+
+
+class Forwarder:
+    """Passes the three signals on to a child, those too that come while it is being started."""
+
+    def __init__(self, is_passed_on: Callable[[int], bool]) -> None:
+        self._is_passed_on = is_passed_on
+        self._send: Callable[[int], None] | None = None
+        self._waiting: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Forwarder":
+        for number in CAUGHT:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def started(self, send: Callable[[int], None]) -> None:
+        """Take how to signal the child, now that it runs."""
+        self._send = send
+        while self._waiting:
+            send(self._waiting.pop(0))
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if not self._is_passed_on(number):
+            return
+        if self._send is None:
+            self._waiting.append(number)
+        else:
+            self._send(number)
