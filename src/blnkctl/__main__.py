@@ -15,6 +15,7 @@ def run() -> None:
 
         gc.disable()
         _occupy_standard_descriptors()
+        _leave_no_core_dump()
         _end_quietly_on_interrupt()
         from blnkctl.cli.main import main
         from blnkctl.system.signals import Interrupted
@@ -39,6 +40,14 @@ def _end_quietly_on_interrupt() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _leave_no_core_dump() -> None:
+    """Keep secrets out of core dumps; the command of `keys exec` may raise the limit again."""
+    import resource
+
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _occupy_standard_descriptors() -> None:

@@ -10,6 +10,7 @@ from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
 from blnkctl.domain.operations import KnownKey, Operation
 from blnkctl.domain.probes import ProbeAnswer, ServerProfile
 from blnkctl.domain.secret import Secret
+from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
 
 
@@ -162,6 +163,9 @@ class Journal(Protocol):
 
     def known_keys(self, server: ServerUrl) -> list[KnownKey]:
         """Return the index of a server, the latest stored first."""
+
+    def known_fitting(self, server: ServerUrl, word: KeyWord) -> list[KnownKey]:
+        """Return the keys of the index that a KEY fits, the latest stored first."""
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from blnkctl.ports import Clock, SecretStore
     from blnkctl.system.signals import Interrupts
 
-DEFAULT_TIMEOUT = timedelta(seconds=30)
 _APPLICATION = "blnkctl"
 
 
@@ -70,7 +69,8 @@ class Wiring:
     @cached_property
     def actor(self) -> str:
         """Who is at work: `BLNKCTL_ACTOR`, else user@host."""
-        return self.environment.get("BLNKCTL_ACTOR") or f"{_user()}@{os.uname().nodename}"
+        actor = self.environment.get("BLNKCTL_ACTOR") or f"{_user()}@{os.uname().nodename}"
+        return actor.encode("utf-8", "replace").decode()
 
     @cached_property
     def configuration_file(self) -> "ConfigurationFile":
@@ -205,10 +205,16 @@ class Wiring:
 
     def ask_passphrase(self) -> Secret | None:
         """Return the store's passphrase from the environment or a person, or None."""
+        return self.given_passphrase() or self._typed_passphrase
+
+    def given_passphrase(self) -> Secret | None:
+        """Return the store's passphrase from the environment, or None.
+
+        Raises:
+            UnusableSecret: it is none that could be typed.
+        """
         given = self.environment.get("BLNKCTL_STORE_PASSPHRASE")
-        if given:
-            return Secret(given)
-        return self._typed_passphrase
+        return secret_from_text(given, "BLNKCTL_STORE_PASSPHRASE") if given else None
 
     @cached_property
     def _typed_passphrase(self) -> Secret | None:
@@ -240,18 +246,6 @@ class Wiring:
         import platformdirs
 
         return Path(getattr(platformdirs, kind)(_APPLICATION))
-
-
-def make_throwaway_store(directory: Path) -> None:
-    """Make an age store whose identity lies bare beside it."""
-    from blnkctl.adapters.age.identities import Identities, IdentitySources
-    from blnkctl.adapters.age.layout import Layout
-    from blnkctl.adapters.age.maintenance import StoreKeys
-    from blnkctl.system.clock import SystemClock
-
-    layout = Layout(directory)
-    sources = IdentitySources(layout, None, None, lambda: None, SystemClock().now)
-    StoreKeys(layout, Identities(sources)).initialise((), None, own_identity=True)
 
 
 def make_bare_store(directory: Path) -> None:

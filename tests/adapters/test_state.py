@@ -162,17 +162,16 @@ def test_a_change_is_whole_or_not_at_all(state: StateFile) -> None:
 
 
 def test_reading_makes_nothing(state: StateFile, tmp_path: Path) -> None:
-    assert state.exists() is False
     assert (state.known_keys(SERVER), state.owners(SERVER), state.open_operations()) == ([], {}, [])
     assert state.find_known(SERVER, "api_key_1") is None
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_first_change_makes_the_file(state: StateFile) -> None:
+def test_the_first_change_makes_the_file(state: StateFile, tmp_path: Path) -> None:
     assert state.check() == SCHEMA_VERSION
 
-    assert state.exists()
+    assert (tmp_path / "state.db").exists()
 
 
 # --- private ----------------------------------------------------------------------------------

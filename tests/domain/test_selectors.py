@@ -111,6 +111,7 @@ def test_selectors_combine_with_and(selection: Selection, name: str, status: Key
     assert selection.fits(key(name), status) is is_selected
 
 
-def test_a_coverage_is_complete_when_no_owner_failed() -> None:
-    assert Coverage(2, ()).is_complete
-    assert not Coverage(2, ("acme",)).is_complete
+def test_a_coverage_is_complete_when_every_owner_was_asked_and_none_failed() -> None:
+    assert Coverage(2, (), 2).is_complete
+    assert not Coverage(2, (), 1).is_complete
+    assert not Coverage(2, ("acme",), 2).is_complete

@@ -22,6 +22,7 @@ from blnkctl.domain.operations import KnownKey, Operation, Phase
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict, ServerProfile
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
+from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
 from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
@@ -335,6 +336,13 @@ class FakeJournal:
         self._complain()
         keys = [key for (origin, _), key in self.index.items() if origin == str(server)]
         return sorted(keys, key=lambda key: key.stored_at or datetime.min.replace(tzinfo=UTC), reverse=True)
+
+    def known_fitting(self, server: ServerUrl, word: KeyWord) -> list[KnownKey]:
+        return [
+            key
+            for key in self.known_keys(server)
+            if (word.fits(key.id) if isinstance(word, IdPrefix) else word.fits(key.owner, key.name))
+        ]
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         return self.index.get((str(server), key_id))

@@ -63,7 +63,7 @@ def test_a_list_merges_what_the_server_says_with_what_is_known_here() -> None:
 def test_an_owner_without_keys_is_an_empty_list() -> None:
     bench = Bench()
     listing = reader(bench).select(Selection(owners=("nobody",)))
-    assert (list(listing.views), listing.coverage, listing.errors) == ([], Coverage(1, ()), [])
+    assert (list(listing.views), listing.coverage, listing.errors) == ([], Coverage(1, (), 1), [])
 
 
 def test_owners_are_listed_in_the_order_given_once_each() -> None:
@@ -87,7 +87,7 @@ def test_without_a_selector_every_known_owner_is_listed() -> None:
     ]
     listing = reader(bench, OwnerScope(configured=("configured",))).select(Selection())
     assert [view.key.owner for view in listing.views] == ["added", "configured", "indexed"]
-    assert listing.coverage == Coverage(3, ())
+    assert listing.coverage == Coverage(3, (), 3)
 
 
 def test_the_environments_owner_is_the_default_and_never_beats_a_selector() -> None:
@@ -142,7 +142,7 @@ def test_an_owner_that_cannot_be_listed_is_reported_and_the_others_are_shown() -
     bench.server.unlistable["beta"] = DOWN
     listing = reader(bench).select(Selection(owners=("acme", "beta", "gamma")))
     assert [view.key.id for view in listing.views] == [key_id(1), key_id(2)]
-    assert listing.coverage == Coverage(3, ("beta",))
+    assert listing.coverage == Coverage(3, ("beta",), 3)
     assert not listing.coverage.is_complete
     (error,) = listing.errors
     assert (exit_code(error), error.code, error.target, error.hint) == (8, "server_error", "beta", "Try again.")

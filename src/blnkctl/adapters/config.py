@@ -11,7 +11,7 @@ from typing import Any
 from blnkctl.domain.contexts import STORES, AdminKeySource, Configuration, Context, check_context_name
 from blnkctl.domain.errors import Busy, NotConfigured, UsageError
 from blnkctl.domain.servers import parse_server_url
-from blnkctl.system.files import ensure_private_directory, write_atomically
+from blnkctl.system.files import check_is_nobody_elses, ensure_private_directory, write_atomically
 from blnkctl.system.locks import LockBusy, locked
 
 FILE_NAME = "config.toml"
@@ -132,6 +132,8 @@ class ConfigurationFile:
 
     def _content(self) -> str:
         try:
+            check_is_nobody_elses(self.path.parent)
+            check_is_nobody_elses(self.path)
             return self.path.read_text("utf-8")
         except (FileNotFoundError, NotADirectoryError):
             return ""

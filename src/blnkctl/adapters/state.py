@@ -11,6 +11,7 @@ from typing import TypeVar
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.keys import KeySpec
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
+from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp, parse_timestamp
 from blnkctl.system.files import ensure_private_directory
@@ -34,7 +35,6 @@ CREATE TABLE keys (
     store TEXT, store_id TEXT, fingerprint TEXT, stored_at TEXT,
     PRIMARY KEY (server, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX keys_by_name ON keys (server, owner, name);
 CREATE TABLE owners (
     server TEXT NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (server, owner)
 ) STRICT, WITHOUT ROWID;
@@ -63,10 +63,6 @@ class StateFile:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def exists(self) -> bool:
-        """Tell whether anything was ever remembered."""
-        return self._path.exists()
 
     def check(self) -> int:
         """Prove that the file can be written durably; return its schema version."""
@@ -131,6 +127,18 @@ class StateFile:
             (str(server),),
         )
         return self._understood(_key, rows)
+
+    def known_fitting(self, server: ServerUrl, word: KeyWord) -> list[KnownKey]:
+        """Return the keys of the index that a KEY fits, the latest stored first."""
+        if isinstance(word, IdPrefix):
+            condition, text = "substr(id, 1, length(?2)) = ?2", word.prefix
+        else:
+            condition, text = "owner || '/' || name = ?2", word.text
+        rows = self._read(
+            f"SELECT {_KEY} FROM keys WHERE server = ?1 AND {condition} ORDER BY stored_at DESC, created_at DESC, id",
+            (str(server), text),
+        )
+        return [_key(row) for row in rows]
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""
@@ -227,6 +235,7 @@ class StateFile:
                 hint="Use that newer blnkctl here, or another BLNKCTL_STATE_DIR.",
             )
         database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA fullfsync = ON")  # macOS; elsewhere it changes nothing
         if version < SCHEMA_VERSION:
             _create_schema(database)
 

@@ -256,7 +256,7 @@ def import_(
         if known.find(context.name) is not None:
             hint = f"Rename or remove it first: blnkctl context rename {context.name} NEW"
             raise UsageError(f"There is a context {context.name} already.", code="context_exists", hint=hint)
-        _confirm_source(run, context)
+        _confirm_source(run, context, known)
     if not taken:
         run.terminal.note("It holds no contexts.")
     for context in taken:
@@ -269,12 +269,17 @@ def import_(
     return run.done()
 
 
-def _confirm_source(run: Run, context: Context) -> None:
+def _confirm_source(run: Run, context: Context, known: Configuration) -> None:
     """Ask about a file's word on where the key is: it would run a program, or send a file's content to its URL."""
     source = context.admin_key
     if source.command is not None:
         shown = escape_unsafe(source.command)
         Confirmer(run.terminal).approve(f"{context.name} runs `{shown}` whenever it needs its key. Take it?")
+    if source == AdminKeySource() and needs_stored_key(context.url, known.contexts):
+        trust = "" if context.ca_file is None else f", trusting {escape_unsafe(context.ca_file)}"
+        Confirmer(run.terminal).approve(
+            f"{context.name} uses the admin key stored for {context.url}{trust}. Take it?"
+        )
     if source.file is not None:
         question = (
             f"{context.name} sends what is in {escape_unsafe(source.file)} to {context.url} as its key. Take it?"
@@ -288,7 +293,8 @@ def _check_and_save(run: Run, context: Context, from_stdin: bool, *, make_curren
     _check_transport(run, context)
     run.terminal.note(f"Target: {context.name} ({context.url})")
     secret = _typed_key(run, context, from_stdin)
-    server = wiring.connect(context.url, context.ca_file, _fetcher(run, context, secret))
+    ca_file = run.environment.get("BLNKCTL_CA_FILE") or context.ca_file
+    server = wiring.connect(context.url, ca_file, _fetcher(run, context, secret))
     try:
         CheckServer(server, run.terminal).run()
         kept = None

@@ -27,6 +27,10 @@ class Flags:
         Raises:
             UsageError: the value is none of the option's.
         """
+        if isinstance(value, str) and not value.isprintable():
+            raise UsageError(
+                f"--{name.replace('_', '-')} holds a control character, or bytes that are no UTF-8.", code="bad_text"
+            )
         if name == "output":
             self.output = check_format(str(value), "--output")
         elif name == "timeout":

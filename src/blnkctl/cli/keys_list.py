@@ -38,7 +38,9 @@ def list_keys(
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="F", help="Sort by this column; -F the other way round.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, max=10**9, help="At most so many.")
+    ] = None,
     fail_if_any: Annotated[bool, typer.Option("--fail-if-any", help="Exit 10 if a key is listed: a gate.")] = False,
 ) -> int:
     """List keys, of every known owner unless some are named.

@@ -28,7 +28,6 @@ from blnkctl.domain.times import parse_duration
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.listing import the_one
 from blnkctl.usecases.revoke import (
-    PROOF_LIMIT,
     ProveRevoked,
     Revocation,
     RevokeKeys,
@@ -71,7 +70,7 @@ def revoke(
     or the proof was not reached, 11 not confirmed, 12 Core before 0.12.
     """
     run = Run.of(ctx)
-    limit = parse_duration(wait_limit, flag="--wait-limit") if wait_limit != "6m" else PROOF_LIMIT
+    limit = parse_duration(wait_limit, flag="--wait-limit")
     has_selector = bool(owners_from or all_owners or status or name is not None or (owner and not keys))
     views = (
         _selected(run, keys, owner, owners_from, all_owners, status, name)
@@ -100,7 +99,8 @@ def _named(run: Run, keys: list[str] | None, owner: list[str] | None) -> list[Ke
     reader = key_reader(run, owner)
     with telling("Nothing was revoked."):
         viewpoint = reader.viewpoint()
-        return [the_one(word, reader.find(word, viewpoint)) for word in words]
+        found = [the_one(word, reader.find(word, viewpoint)) for word in words]
+    return list({view.key.id: view for view in found}.values())
 
 
 def _selected(
@@ -140,9 +140,9 @@ def _confirm(run: Run, views: list[KeyView], *, bulk: bool) -> None:
     live = _live(views)
     if bulk or len(live) > 1:
         for view in live[:_SHOWN]:
-            run.terminal.note(f"  {view.key.id}  {escape_unsafe(view.full_name)}  {view.status}")
+            run.terminal.tell(f"  {view.key.id}  {escape_unsafe(view.full_name)}  {view.status}")
         if len(live) > _SHOWN:
-            run.terminal.note(f"  … and {len(live) - _SHOWN} more")
+            run.terminal.tell(f"  … and {len(live) - _SHOWN} more")
     what = escape_unsafe(live[0].full_name) if len(live) == 1 else f"these {len(live)} keys"
     run.confirmer().approve(f"Revoke {what}? Whoever uses {'it' if len(live) == 1 else 'them'} is refused.")
 
@@ -165,9 +165,14 @@ def _prove(run: Run, item: Revocation, secret: Secret, limit: timedelta) -> Revo
 
 
 def _plan(views: list[KeyView]) -> Result:
-    from blnkctl.cli.key_tables import key_result
+    records: list[Record] = [{"key": key_record(view), "result": None, "proof": None} for view in _live(views)]
+    return Result(records, table=Table(("key", "id", "status"), _planned))
 
-    return key_result([key_record(view) for view in _live(views)])
+
+def _planned(record: Record) -> list[str]:
+    key = record["key"]
+    assert isinstance(key, dict)
+    return [escape_unsafe(f"{key['owner']}/{key['name']}"), str(key["id"]), str(key["status"])]
 
 
 def _result(revocations: list[Revocation]) -> Result:

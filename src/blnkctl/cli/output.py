@@ -15,7 +15,7 @@ from blnkctl.domain.names import escape_unsafe
 
 @dataclass(frozen=True)
 class Table:
-    """How records look in a table: headings and the text of each cell; `priority` columns go first when narrow."""
+    """How records look in a table: headings and the text of each cell; what stands right is left out first."""
 
     headings: tuple[str, ...]
     cells: Callable[[Record], Sequence[str]]

@@ -18,7 +18,7 @@ from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.secret import secret_from_text
 from blnkctl.sandbox import NEWEST, Sandbox, SandboxOptions, parse_rate_limit
 from blnkctl.system.signals import Forwarder, Interrupted
-from blnkctl.wiring import make_throwaway_store
+from blnkctl.wiring import make_bare_store
 
 app = application("Run a throwaway server.", "blnkctl sandbox")
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -134,7 +134,7 @@ def _run_with(run: Run, server: Sandbox, child: list[str]) -> int:
 def _environment(environment: Mapping[str, str], server: Sandbox, directory: Path) -> dict[str, str]:
     """Return the child's environment: this server, and directories that are gone afterwards."""
     store = directory / "store"
-    make_throwaway_store(store)
+    make_bare_store(store)
     kept = {name: value for name, value in environment.items() if not name.startswith("BLNKCTL_")}
     return kept | {
         "BLNKCTL_URL": server.url,

@@ -10,7 +10,7 @@ from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import key_reader
 from blnkctl.domain.entries import StoreStatus
-from blnkctl.domain.errors import StoreUnavailable, UsageError
+from blnkctl.domain.errors import Incomplete, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import format_timestamp, parse_duration
 from blnkctl.usecases.upkeep import Prune, PruneEntry, Sync
@@ -136,6 +136,13 @@ def rekey(
     passphrase = _passphrase_of_successor(run) if new_identity else None
     with run.terminal.progress("Encrypting anew") as advance:
         count = keys.rekey(recipient, passphrase, new_identity=new_identity, progress=advance)
+    missing = set(recipient or ()) - set(keys.status().recipients)
+    if missing:
+        raise Incomplete(
+            "A rekey that had been cut short was finished; the one asked for now was not begun.",
+            code="earlier_rekey_finished",
+            hint="Run it again.",
+        )
     run.terminal.note(f"{count} file{'' if count == 1 else 's'} encrypted anew and read back.")
     return run.finish(_status(keys.status()))
 
@@ -210,9 +217,9 @@ def _status(status: StoreStatus) -> Result:
 def _new_passphrase(run: Run, from_stdin: bool) -> Secret:
     if from_stdin:
         return read_secret()
-    given = run.environment.get("BLNKCTL_STORE_PASSPHRASE")
-    if given:
-        return Secret(given)
+    given = run.wiring.given_passphrase()
+    if given is not None:
+        return given
     first = run.terminal.ask_secret("New passphrase for the age store: ")
     if first is None:
         raise UsageError(

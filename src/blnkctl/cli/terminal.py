@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from blnkctl.domain.errors import BlnkctlError, Declined
+from blnkctl.domain.names import harmless
 from blnkctl.domain.secret import Secret, secret_from_text
 
 _QUIET_INTERVAL = 10.0
@@ -64,17 +65,21 @@ class Terminal:
     def note(self, sentence: str) -> None:
         """Say something worth knowing, unless it is to be quiet."""
         if not self.manners.quiet:
-            self._say(sentence)
+            self._say(harmless(sentence))
+
+    def tell(self, line: str) -> None:
+        """Say what a question is about: never left out."""
+        self._say(harmless(line))
 
     def warn(self, sentence: str) -> None:
         """Say something worth acting on."""
-        self._say(f"{self._paint('warning:', _YELLOW)} {sentence}")
+        self._say(f"{self._paint('warning:', _YELLOW)} {harmless(sentence)}")
 
     def fail(self, error: BlnkctlError) -> None:
         """Say what went wrong and what to type next."""
-        self._say(f"{self._paint('error:', _RED)} {error.message}")
+        self._say(f"{self._paint('error:', _RED)} {harmless(error.message)}")
         if error.hint is not None:
-            self._say(f"{self._paint('hint:', _BOLD)} {error.hint}")
+            self._say(f"{self._paint('hint:', _BOLD)} {harmless(error.hint)}")
 
     def lose_result(self, reason: str) -> None:
         """Say, once, that standard output took no more: the program's exit code must tell it as well."""
@@ -86,7 +91,7 @@ class Terminal:
 
     def trace(self, line: str) -> None:
         """Say what happens inside."""
-        self._say(line)
+        self._say(harmless(line))
 
     def _say(self, text: str) -> None:
         with suppress(OSError, ValueError, AttributeError):

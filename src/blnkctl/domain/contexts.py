@@ -17,12 +17,6 @@ class AdminKeySource:
     command: str | None = None
     file: str | None = None
 
-    def describe(self) -> str:
-        """Say where, for `context show` and `doctor`."""
-        if self.command is not None:
-            return "command"
-        return "file" if self.file is not None else "store"
-
 
 @dataclass(frozen=True, slots=True)
 class Context:

@@ -44,6 +44,13 @@ def escape_unsafe(text: str) -> str:
     return "".join(_escape(character) for character in text)
 
 
+def harmless(text: str) -> str:
+    """Return a sentence that cannot move a cursor; what it quotes is escaped already, and stays as it is."""
+    if text.isprintable():
+        return text
+    return "".join(one if one == "\n" or not is_unsafe(one) else _escape(one) for one in text)
+
+
 def _escape(character: str) -> str:
     named = {"\\": "\\\\", "\t": "\\t", "\n": "\\n"}.get(character)
     if named is not None:

@@ -1,7 +1,7 @@
 """What harmless requests tell about a server and a key."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 
 from blnkctl.domain.generations import Generation
@@ -15,6 +15,10 @@ class ServerProfile:
     is_secure: bool
     clock_skew: timedelta | None = None
     rate_limit: float | None = None
+
+    def time_there(self, here: datetime) -> datetime:
+        """Return the server's time for a time here: whether a key has expired is for its clock to say."""
+        return here + (self.clock_skew or timedelta())
 
 
 class ProbeVerdict(Enum):

@@ -70,12 +70,13 @@ def _is_like(name: str, glob: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many owners were asked, and which could not be listed."""
+    """How many owners there are, which could not be listed, and how many were asked."""
 
     owners: int
     failed: tuple[str, ...]
+    asked: int
 
     @property
     def is_complete(self) -> bool:
         """Whether every owner was listed."""
-        return not self.failed
+        return not self.failed and self.asked == self.owners

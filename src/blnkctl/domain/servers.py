@@ -1,5 +1,6 @@
 """Which server a key belongs to: a normalised URL, and the name of its entries in a secret store."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -77,6 +78,10 @@ def _problem_with(text: str) -> str | None:
         return f"{'That' if may_hold_secret else repr(text)} is not an http or https URL."
     if parts.query or parts.fragment or "?" in text or "#" in text:
         return "The URL carries a query or a fragment; give the server's base URL alone."
+    if any(part in (".", "..") for part in parts.path.split("/")):
+        return "The URL's path goes up and down; give it as the server sees it."
+    if "[" in parts.netloc and not re.fullmatch(r"\[[0-9A-Fa-f:.]+\](:\d+)?", parts.netloc):
+        return "The URL's host or port is malformed."
     if port == 0 or not _is_plausible_host(parts.hostname or ""):
         return "The URL's host or port is malformed."
     return None

@@ -1,5 +1,6 @@
 """Durable, private files: written whole or not at all, 0600 from their first byte, never through a planted link."""
 
+import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -27,8 +28,8 @@ def ensure_private_directory(path: Path) -> None:
         raise UnsafePath(f"{path} belongs to another user (uid {status.st_uid})")
     if status.st_mode & stat.S_ISVTX:
         raise UnsafePath(f"{path} is shared by every user")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        path.chmod(PRIVATE_DIRECTORY)
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafePath(f"others can write into {path} (mode {stat.S_IMODE(status.st_mode):04o})")
 
 
 def _make_private(path: Path) -> None:
@@ -94,13 +95,22 @@ def write_temporary(directory: Path, content: bytes, mode: int) -> Path:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             write_fully(descriptor, content)
-            os.fsync(descriptor)
+            sync(descriptor)
         finally:
             os.close(descriptor)
     except BaseException:
         discard(path)
         raise
     return path
+
+
+def sync(descriptor: int) -> None:
+    """Make a file durable. On macOS fsync leaves it in the drive's cache; there is another call for that."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, full)
 
 
 def write_fully(descriptor: int, content: bytes) -> None:
@@ -120,7 +130,7 @@ def overwrite_in_place(path: Path, content: bytes) -> None:
     try:
         os.ftruncate(descriptor, len(content))
         write_fully(descriptor, content)
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -159,6 +169,18 @@ def read_trusted(path: Path) -> bytes:
         return file.read()
 
 
+def check_is_nobody_elses(path: Path) -> None:
+    """Raise UnsafePath if another user could have written what is there; nothing is no danger."""
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if status.st_uid not in (0, os.geteuid()):
+        raise UnsafePath(f"{path} belongs to another user (uid {status.st_uid})")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafePath(f"others can write {path} (mode {stat.S_IMODE(status.st_mode):04o})")
+
+
 def check_is_private(status: os.stat_result, path: Path) -> None:
     """Raise UnsafePath unless this is a regular file of ours that nobody else can read or write."""
     if not stat.S_ISREG(status.st_mode):
@@ -173,7 +195,7 @@ def sync_directory(path: Path) -> None:
     """Make renames and removals in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 

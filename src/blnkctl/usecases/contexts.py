@@ -49,10 +49,11 @@ class KeepAdminKey:
 
     def undo(self) -> None:
         """Put the entry back as it was; one that this machine can only write stays as the last write left it."""
-        if self.previous is not None:
-            self.store.put(self.entry, self.previous, {})
-        elif not self.was_there:
-            self.store.delete(self.entry)
+        with self.store.writing():
+            if self.previous is not None:
+                self.store.put(self.entry, self.previous, {})
+            elif not self.was_there:
+                self.store.delete(self.entry)
 
 
 def keep_admin_key(store: SecretStore, server: KeyServer, secret: Secret, canary: str) -> KeepAdminKey:

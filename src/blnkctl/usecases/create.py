@@ -98,9 +98,9 @@ class CreateKey:
             refuse_insecure(profile, url)
             self._weigh_unfinished(request, what)
             rows = self._list(request, profile.generation)
-            viewpoint = Viewpoint(
-                profile.generation, self.clock.now(), index_by_id(self.journal.known_keys(url)), request.context
-            )
+            now = profile.time_there(self.clock.now())
+            _refuse_past(request, now)
+            viewpoint = Viewpoint(profile.generation, now, index_by_id(self.journal.known_keys(url)), request.context)
             existing = self._existing(request, rows, viewpoint)
             if existing is not None:
                 return CreateResult(existing, changed=False)
@@ -232,9 +232,22 @@ class CreateKey:
     def _ask(self, spec: KeySpec, rows: Sequence[ApiKey] | None) -> IssuedKey:
         with telling("Nothing was created."):
             issued = self.server.create(spec)
-        if any(row.id == issued.key.id for row in rows or ()):
+        if self._was_there(issued.key.id, rows):
             raise UnusableAnswer("for a key that was there before", issued.key.id)
         return issued
+
+    def _was_there(self, key_id: str, rows: Sequence[ApiKey] | None) -> bool:
+        """Tell whether an id is another key's, of whatever owner: storing it would destroy that one's secret."""
+        if any(row.id == key_id for row in rows or ()):
+            return True
+        entry = EntryName(self.server.url, key_id)
+        return self.journal.find_known(self.server.url, key_id) is not None or self._is_held(entry)
+
+    def _is_held(self, entry: EntryName) -> bool:
+        try:
+            return self.store.holds(entry)
+        except StoreUnavailable:
+            return True
 
     def _keep(self, operation: Operation, issued: IssuedKey, *, can_revoke: bool) -> KnownKey:
         """Escrow, store, read back, record. From here on a failure must not leave a key whose secret is nowhere."""
@@ -336,7 +349,18 @@ class CreateKey:
         except BlnkctlError:
             return []
         new = [row for row in now if row.id not in before]
-        return [row for row in new if row.id == named or (spec is not None and spec.matches(row))]
+        ours = [row for row in new if spec is not None and spec.matches(row)]
+        return ours or [row for row in new if row.id == named and row.name == operation.name]
+
+
+def _refuse_past(request: CreateRequest, now: datetime) -> None:
+    """The expiry was checked by the clock here; the server's may be ahead."""
+    if request.expires_at <= now:
+        raise UsageError(
+            "The expiry is past by the server's clock. Nothing was sent.",
+            code="expires_in_the_past",
+            hint="Compare the clocks with: blnkctl doctor",
+        )
 
 
 def known_from(operation: Operation, key: ApiKey, secret: Secret | None, stored_at: datetime) -> KnownKey:

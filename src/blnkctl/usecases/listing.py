@@ -36,13 +36,14 @@ class Listing:
 
     views: Iterator[KeyView]
     owners: int
+    asked: int = 0
     errors: list[BlnkctlError] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     @property
     def coverage(self) -> Coverage:
-        """How many owners were asked and which failed."""
-        return Coverage(self.owners, tuple(self.failed))
+        """How many owners there are, which failed, and whether all were listed: a limit may have ended it before."""
+        return Coverage(self.owners, tuple(self.failed), self.asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class KeyReader:
     reporter: Reporter
     context: str | None
     scope: OwnerScope
+    _listed: dict[str, list[KeyView]] = field(default_factory=dict, repr=False)
 
     def select(self, selection: Selection) -> Listing:
         """Begin a list over the selected owners, in the order given, each newest first.
@@ -77,7 +79,9 @@ class KeyReader:
         """
         profile = self.server.profile()
         require_listing(profile, self.server.url)
-        return Viewpoint(profile.generation, self.clock.now(), index_by_id(self.known()), self.context)
+        return Viewpoint(
+            profile.generation, profile.time_there(self.clock.now()), index_by_id(self.known()), self.context
+        )
 
     def known(self) -> list[KnownKey]:
         """Return the index, or nothing with a warning: reading commands work without it."""
@@ -112,6 +116,7 @@ class KeyReader:
         self, owners: Sequence[str], selection: Selection, viewpoint: Viewpoint, listing: Listing
     ) -> Iterator[KeyView]:
         for owner in owners:
+            listing.asked += 1
             try:
                 views = self.views_of(owner, viewpoint)
             except BlnkctlError as problem:
@@ -150,8 +155,9 @@ class KeyReader:
         """
         found = []
         for owner in self._owners_of(word, viewpoint):
-            views = self.views_of(owner, viewpoint)
-            found += [view for view in views if _fits(word, view)]
+            if owner not in self._listed:  # many KEYs of one owner cost one list
+                self._listed[owner] = self.views_of(owner, viewpoint)
+            found += [view for view in self._listed[owner] if _fits(word, view)]
         if not found:
             raise no_such_key(word)
         if isinstance(word, IdPrefix) and len(found) > 1:
@@ -159,8 +165,10 @@ class KeyReader:
         return found
 
     def _owners_of(self, word: KeyWord, viewpoint: Viewpoint) -> Sequence[str]:
-        indexed = {known.owner for known in viewpoint.index.values() if _fits_known(word, known)}
-        if indexed and (isinstance(word, FullName) or word.prefix in viewpoint.index):
+        indexed = _owners_in_index(word, viewpoint)
+        if self.scope.typed:
+            indexed &= set(self.scope.typed)
+        if indexed:
             return sorted(indexed)
         owners = self._search_scope()
         if isinstance(word, FullName):
@@ -173,6 +181,14 @@ class KeyReader:
         typed = list(self.scope.typed or ())
         defaults = [self.scope.default] if self.scope.default is not None else []
         return typed or list(dict.fromkeys([*defaults, *self.known_owners()]))
+
+
+def _owners_in_index(word: KeyWord, viewpoint: Viewpoint) -> set[str]:
+    """Return the owners that the index knows for a name or a whole id; a beginning may fit keys it does not know."""
+    if isinstance(word, FullName):
+        return {known.owner for known in viewpoint.index.values() if _fits_known(word, known)}
+    known = viewpoint.index.get(word.prefix)
+    return set() if known is None else {known.owner}
 
 
 def the_one(word: KeyWord, views: Sequence[KeyView]) -> KeyView:
@@ -211,6 +227,10 @@ def current_known(word: KeyWord, known: Sequence[KnownKey], server: ServerUrl, c
         usable = [key for key in fitting if not key.is_revoked and key.expires_at > clock.now()]
     if not usable:
         raise _not_held(word, fitting, server)
+    if len({(key.owner, key.name) for key in usable}) > 1:
+        candidates = ", ".join(f"{key.id} of {escape_unsafe(key.owner)}" for key in usable[:5])
+        message = f"{describe_word(word)} fits keys of several owners: {candidates}."
+        raise UsageError(message, code="ambiguous_key", hint=_BE_PRECISE)
     return usable[0]
 
 

@@ -9,22 +9,24 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.entries import EntryName, EscrowReading
+from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import (
     BlnkctlError,
+    Busy,
     Incomplete,
     NotConfigured,
     OutcomeUnknown,
     ServerTrouble,
     StoreUnavailable,
 )
-from blnkctl.domain.keys import ApiKey, StorageScheme
+from blnkctl.domain.keys import ApiKey, KeySpec, StorageScheme
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import Operation, OperationKind, Phase
 from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evidence, Sighting, StoreAnswer, decide
 from blnkctl.domain.secret import Secret
 from blnkctl.usecases.create import known_from
 from blnkctl.usecases.guards import (
+    key_lock,
     operation_lock,
     revoke_for_certain,
     server_restored,
@@ -76,6 +78,7 @@ class Recover:
     reporter: Reporter
     abandon_escrow: bool = False
     dry_run: bool = False
+    clock_skew: timedelta = timedelta()
 
     def run(self) -> list[Recovered]:
         """Settle each operation that is not running.
@@ -92,14 +95,15 @@ class Recover:
         if not ours:
             return []
         with telling("Nothing was touched."):
-            can_list = self.server.profile().generation.can_list
-        return [self._settle_unless_running(operation, can_list) for operation in ours]
+            profile = self.server.profile()
+        judge = replace(self, clock_skew=profile.clock_skew or timedelta())
+        return [judge._settle_unless_running(operation, profile.generation.can_list) for operation in ours]
 
     def _drop_ended_escrows(self) -> None:
         """Delete escrows of operations that ended here; another machine's, unknown to this journal, are its own."""
         for store in self.stores.values():
             for operation_id in self.journal.ended(store.pending_escrows()):
-                with suppress(StoreUnavailable):
+                with suppress(StoreUnavailable, Busy):
                     store.drop_escrow(operation_id)
 
     def _mention_others(self, everything: Sequence[Operation]) -> None:
@@ -111,9 +115,10 @@ class Recover:
             return _waiting(operation, "It is still running.")
         try:
             with self.locks.hold([operation_lock(operation.id)], "this operation"):
-                if operation.id not in {still.id for still in self.journal.open_operations()}:
+                now = {one.id: one for one in self.journal.open_operations()}.get(operation.id)
+                if now is None:
                     return Recovered(operation, RecoverDecision.FINISHED, "It ended by itself meanwhile.")
-                return self._settle(operation, can_list)
+                return self._settle(now, can_list)  # it may have come further since it was first read
         except BlnkctlError as problem:
             return Recovered(operation, RecoverDecision.BLOCKED, problem.message, problem)
 
@@ -164,8 +169,12 @@ class Recover:
 
     def _look(self, operation: Operation, rows: Sequence[ApiKey] | None) -> _Findings:
         spec = operation.spec
-        matches = tuple(row for row in rows or () if spec is not None and spec.matches(row))
+        matches = tuple(
+            row for row in rows or () if spec is not None and spec.matches(row) and self._may_be(row.id, spec)
+        )
         escrow = self._read_escrow(operation)
+        if escrow.key is not None and not self._is_ours(escrow.key, spec):
+            escrow = EscrowReading(EscrowState.NONE)
         named = None if escrow.key is None else escrow.key.key_id
         matches = self._likeliest_first(matches, named)
         sighting = self._sight(rows, matches, named)
@@ -177,16 +186,28 @@ class Recover:
         )
         return _Findings(matches, escrow, decide(evidence))
 
+    def _is_ours(self, escrowed: EscrowedKey, spec: KeySpec | None) -> bool:
+        """Tell whether an escrow holds what was asked for: anybody can encrypt to a public key."""
+        return spec is not None and escrowed.spec == spec and self._may_be(escrowed.key_id, spec)
+
+    def _may_be(self, key_id: str, spec: KeySpec) -> bool:
+        """Tell whether an id can be ours: not one that the index knows as another key's, whatever a list says."""
+        known = self.journal.find_known(self.server.url, key_id)
+        asked = (spec.owner, spec.name, spec.expires_at)
+        return known is None or (known.owner, known.name, known.expires_at) == asked
+
     def _likeliest_first(self, matches: Sequence[ApiKey], named: str | None) -> tuple[ApiKey, ...]:
         """Put the row that the escrow names first, then what is live: decisions are about the first."""
         return tuple(sorted(matches, key=lambda row: (row.id != named, not self._is_live(row))))
 
     def _is_live(self, row: ApiKey) -> bool:
-        return not row.is_revoked and not row.is_expired(self.clock.now())
+        return not row.is_revoked and not row.is_expired(self.clock.now() + self.clock_skew)
 
     def _sight(self, rows: Sequence[ApiKey] | None, matches: Sequence[ApiKey], named: str | None) -> Sighting:
         if rows is None:
             return Sighting.UNLISTABLE
+        if named is not None and all(row.id != named for row in matches):
+            return Sighting.ABSENT
         live = [row for row in matches if self._is_live(row)]
         if matches and (not live or (matches[0].id == named and matches[0] not in live)):
             return Sighting.ENDED
@@ -255,8 +276,6 @@ class Recover:
         row = found.matches[0] if found.matches else _row_of_escrow(found.escrow)
         if store is None or row is None:
             raise StoreUnavailable("The store that it used is not here.", code="store_missing")
-        if escrowed is not None and row.id != escrowed.key_id:
-            raise server_restored(self.server.url, f"the key {escrowed.key_id}, made here, is gone there")
         if not self.dry_run:
             self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
         stored = self._tense("is now in the store", "would be stored")
@@ -292,7 +311,7 @@ class Recover:
         self._clean(operation)
 
     def _revoke(self, operation: Operation, row: ApiKey) -> Recovered:
-        if not self.dry_run and not revoke_for_certain(self.server, row.id, row.owner):
+        if not self.dry_run and not self._is_revoked_for_certain(row):
             raise ServerTrouble(
                 f"{row.id} is live, its secret is nowhere, and it could not be revoked.",
                 code="not_revoked",
@@ -302,6 +321,10 @@ class Recover:
         revoked = self._tense("was revoked", "would be revoked")
         message = f"{row.id} had been made, and its secret is nowhere: it {revoked}."
         return self._close(operation, RecoverDecision.UNDONE, message)
+
+    def _is_revoked_for_certain(self, row: ApiKey) -> bool:
+        with self.locks.hold([key_lock(self.server.url, row.id)], f"the key {row.id}"):
+            return revoke_for_certain(self.server, row.id, row.owner)
 
     def _drop(self, operation: Operation, found: _Findings) -> Recovered:
         ended = [row.id for row in found.matches if not self._is_live(row)]
@@ -323,7 +346,7 @@ class Recover:
         """Delete the canary, the escrow and what was half-written, where the store is here."""
         store = self._store_of(operation)
         if store is not None:
-            with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable, Busy):
                 store.delete(EntryName(self.server.url, operation.canary))
                 store.drop_escrow(operation.id)
             store.sweep()

@@ -9,22 +9,24 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
 
-from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
+    NotConfigured,
     OutcomeUnknown,
     Refused,
     Rejected,
     ServerTrouble,
     StoreUnavailable,
+    Unreachable,
     UsageError,
 )
 from blnkctl.domain.keys import ApiKey, KeyStatus
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.secret import Secret
-from blnkctl.usecases.guards import key_lock, operation_lock
+from blnkctl.usecases.guards import key_lock, operation_lock, telling
+from blnkctl.usecases.secrets import held_secret
 from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 PROBES = 20
 PROOF_SECONDS = 70.0
 PROOF_LIMIT = timedelta(minutes=6)
+_HOPELESS = (Unreachable, Refused, NotConfigured, StoreUnavailable)  # the next key would meet the same
 
 
 class RevokeResult(StrEnum):
@@ -76,14 +79,27 @@ class RevokeKeys:
 
     def run(self, views: Sequence[KeyView], progress: Callable[[int, int], None]) -> list[Revocation]:
         """Revoke each key; a failure of one does not stop the next. Then read every owner's list back, once."""
-        outcomes = []
-        for number, view in enumerate(views, 1):
+        outcomes: list[Revocation] = []
+        stopped: BlnkctlError | None = None
+        for number, view in enumerate(self._as_they_are_now(views), 1):
             try:
-                outcomes.append(self.revoke(view))
+                outcomes.append(self.revoke(view) if stopped is None else _failed(view, stopped))
             except BlnkctlError as problem:
-                outcomes.append(Revocation(view, RevokeResult.FAILED, error=problem))
+                stopped = problem if isinstance(problem, _HOPELESS) else None
+                outcomes.append(_failed(view, problem))
             progress(number, len(views))
         return self._read_back(outcomes)
+
+    def _as_they_are_now(self, views: Sequence[KeyView]) -> list[KeyView]:
+        """List each owner again: a person may have thought about it for long, and others revoke too."""
+        with telling("Nothing was revoked."):
+            rows = self._rows_now([view.key for view in views])
+        return [replace(view, key=rows.get(view.key.id, view.key)) for view in views]
+
+    def _rows_now(self, keys: Sequence[ApiKey]) -> dict[str, ApiKey]:
+        ids = frozenset(key.id for key in keys)
+        owners = dict.fromkeys(key.owner for key in keys)
+        return {row.id: row for owner in owners for row in self.server.list_keys(owner) if row.id in ids}
 
     def revoke(self, view: KeyView) -> Revocation:
         """Revoke one key. A revoked key gets no second DELETE, which would overwrite its time.
@@ -180,20 +196,19 @@ class RevokeKeys:
 
     def _read_back(self, outcomes: Sequence[Revocation]) -> list[Revocation]:
         revoked = [outcome.view.key for outcome in outcomes if outcome.result is RevokeResult.REVOKED]
-        rows: dict[str, ApiKey] = {}
-        for owner in dict.fromkeys(key.owner for key in revoked):
-            rows |= self._rows_of(owner, frozenset(key.id for key in revoked))
+        try:
+            rows = self._rows_now(revoked)
+        except BlnkctlError as problem:
+            self.reporter.warn(f"{problem.message} The keys are revoked; when is not known here.")
+            rows = {}
         return [
             outcome if outcome.result is not RevokeResult.REVOKED else _seen(outcome, rows.get(outcome.view.key.id))
             for outcome in outcomes
         ]
 
-    def _rows_of(self, owner: str, ids: frozenset[str]) -> dict[str, ApiKey]:
-        try:
-            return {row.id: row for row in self.server.list_keys(owner) if row.id in ids}
-        except BlnkctlError as problem:
-            self.reporter.warn(f"{problem.message} The keys are revoked; when is not known here.")
-            return {}
+
+def _failed(view: KeyView, problem: BlnkctlError) -> Revocation:
+    return Revocation(view, RevokeResult.FAILED, error=problem)
 
 
 def _seen(outcome: Revocation, row: ApiKey | None) -> Revocation:
@@ -234,9 +249,9 @@ class ProveRevoked:
             is_refused, is_accepted = self._ask(secret)
             in_a_row = in_a_row + 1 if is_refused else 0
             since = since if in_a_row > 1 else asked_at
-            seconds = round(self.clock.monotonic() - since, 1) if is_refused else 0.0
+            seconds = self.clock.monotonic() - since if is_refused else 0.0
             progress(min(in_a_row, PROBES), PROBES)
-            proof = Proof(proof.probes + 1, proof.accepted + int(is_accepted), seconds)
+            proof = Proof(proof.probes + 1, proof.accepted + int(is_accepted), round(seconds, 1))
             if in_a_row >= PROBES and seconds >= PROOF_SECONDS:
                 return replace(revoked, proof=proof)
             self.clock.sleep(PROOF_SECONDS / (PROBES - 1))
@@ -272,7 +287,7 @@ def read_secrets_for_proof(
     for view in views:
         secret = None
         if store is not None and view.known is not None:
-            secret = store.get(EntryName(server.url, view.key.id))
+            secret = held_secret(store, server.url, view.known)
         if secret is None:
             raise UsageError(
                 f"--wait needs the secret of {view.key.id}, which is not held here. Nothing was sent.",

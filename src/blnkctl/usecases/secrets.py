@@ -21,6 +21,23 @@ ATTEMPTS = 3
 PAUSE = 2.5
 
 
+def held_secret(store: SecretStore, server: ServerUrl, known: KnownKey) -> Secret | None:
+    """Return what the store holds for a key, if it is still what was put there.
+
+    Raises:
+        StoreUnavailable: it is another secret, or the store cannot be read.
+    """
+    secret = store.get(EntryName(server, known.id))
+    if secret is not None and known.fingerprint not in (None, secret.fingerprint()):
+        raise StoreUnavailable(
+            f"The store holds another secret of {known.id} than the one that was put into it.",
+            code="secret_changed",
+            hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
+            target=known.id,
+        )
+    return secret
+
+
 @dataclass(frozen=True, slots=True)
 class ReadSecret:
     """Finds a key by the index alone and reads its secret. No network."""
@@ -36,20 +53,13 @@ class ReadSecret:
         Raises:
             NotFound: it is not held here. StoreUnavailable: the store cannot be read.
         """
-        known = current_known(word, self.journal.known_keys(self.server), self.server, self.clock)
-        secret = self.store.get(EntryName(self.server, known.id))
+        known = current_known(word, self.journal.known_fitting(self.server, word), self.server, self.clock)
+        secret = held_secret(self.store, self.server, known)
         if secret is None:
             raise NotFound(
                 f"The index says that the secret of {known.id} is in the store, but the store does not have it.",
                 code="secret_not_held",
                 hint="Is BLNKCTL_STORE_DIR right? If the store was lost: blnkctl store sync, then make a new key.",
-                target=known.id,
-            )
-        if known.fingerprint not in (None, secret.fingerprint()):
-            raise StoreUnavailable(
-                f"The store holds another secret of {known.id} than the one that was put into it.",
-                code="secret_changed",
-                hint="Restore the entry from a backup. If there is none, revoke the key and make a new one.",
                 target=known.id,
             )
         return known, secret

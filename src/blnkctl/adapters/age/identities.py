@@ -143,6 +143,7 @@ class Identities:
         content = f"{_UNTIL}{format_timestamp(until)}\n".encode() + b"".join(self._unwrap_contents(wrapped))
         try:
             ensure_private_directory(path.parent)
+            _require_memory(path.parent)
             write_atomically(path, content)
         except OSError as error:
             raise store_failed("keep the unlocked identity", error) from None
@@ -223,13 +224,7 @@ class Identities:
         return directory / "blnkctl" / f"{store_id}.identity"
 
     def _unlocked_path(self, store_id: str) -> Path:
-        directory = self._sources.runtime_directory
-        if directory is None or file_system_of(directory) not in MEMORY_FILE_SYSTEMS:
-            raise StoreUnavailable(
-                "There is no runtime directory in memory (XDG_RUNTIME_DIR on tmpfs); nothing was unlocked.",
-                code="no_runtime_directory",
-                hint="Set BLNKCTL_STORE_PASSPHRASE for the one command instead, or give the passphrase when asked.",
-            )
+        _require_memory(self._sources.runtime_directory)
         return self._runtime_file(store_id)
 
     def _read_unlocked(self, store_id: str) -> bytes | None:
@@ -246,6 +241,15 @@ class Identities:
             return content
         self.lock(store_id)
         return None
+
+
+def _require_memory(directory: Path | None) -> None:
+    if directory is None or file_system_of(directory) not in MEMORY_FILE_SYSTEMS:
+        raise StoreUnavailable(
+            "There is no runtime directory in memory (XDG_RUNTIME_DIR on tmpfs); nothing was unlocked.",
+            code="no_runtime_directory",
+            hint="Set BLNKCTL_STORE_PASSPHRASE for the one command instead, or give the passphrase when asked.",
+        )
 
 
 def _content(path: Path) -> bytes:

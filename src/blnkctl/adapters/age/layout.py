@@ -8,6 +8,7 @@ DIR/pending/OPERATION.age      an escrow; then a second name of the entry, until
 DIR/lock                       writers share it, a rekey holds it alone
 """
 
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from blnkctl.adapters.age.crypto import Recipient, parse_recipient
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.system.files import TEMPORARY_PREFIX, UnsafePath
+from blnkctl.system.files import TEMPORARY_PREFIX, UnsafePath, check_is_nobody_elses
 
 _HEADER = "# blnkctl age store "
 _SUFFIX = ".age"
+_FIRST_LINE = re.compile(re.escape(_HEADER) + "[0-9a-f]{16}")
 MISSING = "store_missing"
 
 
@@ -131,13 +133,15 @@ def read_recipients(path: Path) -> Recipients:
         StoreUnavailable: there is none (`store_missing`), or it cannot be read, or it names no store.
     """
     try:
+        check_is_nobody_elses(path.parent)
+        check_is_nobody_elses(path)
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except (FileNotFoundError, NotADirectoryError):
         raise no_store(path.parent) from None
     except (OSError, UnicodeDecodeError) as error:
         raise store_failed(f"read {path}", error) from None
     keys = tuple(line for line in lines if line and not line.startswith("#"))
-    if not lines or not lines[0].startswith(_HEADER) or not keys:
+    if not lines or _FIRST_LINE.fullmatch(lines[0]) is None or not keys:
         raise StoreUnavailable(
             f"{path} is damaged: it names no store or no recipient.",
             code="store_damaged",

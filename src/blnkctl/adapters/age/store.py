@@ -135,9 +135,15 @@ class AgeStore:
         return True
 
     def delete(self, entry: EntryName) -> bool:
-        """Delete an entry."""
+        """Delete an entry, while no rekey could write it again."""
+        path = self._layout.entry(entry)
+        if not path.exists():
+            return False
         try:
-            return remove_durably(self._layout.entry(entry))
+            with locked(self._layout.lock, wait=_PATIENCE, shared=True):
+                return remove_durably(path)
+        except LockBusy:
+            raise Busy("the age store (a rekey)") from None
         except OSError as error:
             raise store_failed(f"delete the entry {entry.username}", error) from None
 
@@ -203,10 +209,16 @@ class AgeStore:
         return self._layout.operations()
 
     def drop_escrow(self, operation: str) -> None:
-        """Delete an escrow."""
-        self._written.pop(self._layout.escrow(operation), None)
+        """Delete an escrow, while no rekey could write it again."""
+        path = self._layout.escrow(operation)
+        self._written.pop(path, None)
+        if not path.exists():
+            return
         try:
-            remove_durably(self._layout.escrow(operation))
+            with locked(self._layout.lock, wait=_PATIENCE, shared=True):
+                remove_durably(path)
+        except LockBusy:
+            raise Busy("the age store (a rekey)") from None
         except OSError as error:
             raise store_failed("delete the escrow", error) from None
 
@@ -230,7 +242,11 @@ class AgeStore:
 
     def _promote(self, operation: str, entry: EntryName) -> None:
         """Give the escrow's file the entry's name too: the escrow stays until the journal says that it is stored."""
-        give_second_name(self._layout.escrow(operation), self._layout.entry(entry))
+        escrow, path = self._layout.escrow(operation), self._layout.entry(entry)
+        try:
+            give_second_name(escrow, path)
+        except OSError:  # a file system without links
+            write_atomically(path, escrow.read_bytes())
 
     def _read_entry(self, entry: EntryName) -> bytes | None:
         self._known_recipients()

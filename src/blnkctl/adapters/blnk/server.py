@@ -209,7 +209,7 @@ class BlnkServer:
         )
 
     def _redirected(self, answer: Answer) -> ServerTrouble:
-        location = escape_unsafe(answer.headers.get("location", "nowhere"))[:200]
+        location = escape_unsafe(self._transport.masked(answer.headers.get("location", "nowhere")))[:200]
         return ServerTrouble(
             f"{self.url} redirects to {location}; redirects are never followed with a key.",
             code="redirect",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import httpx
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 LONGEST_ANSWER = 1 << 20
 _FIRST_PAUSE = 0.2
 _SLOW = 1.0
+_POST_PATIENCE = 30.0
 _LONGEST_PAUSE = 5.0
 _OPENSSL_NOISE = re.compile(r"\[[A-Z0-9_: ]+\] | \(_ssl\.c:\d+\)")
 _NOT_VALID_NOW = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -109,6 +111,7 @@ class Transport:
         self._connection = connection
         self._clock = clock
         self._client: httpx.Client | None = None
+        self._sent_key: Secret | None = None
         _silence_header_logs()
 
     def close(self) -> None:
@@ -130,7 +133,10 @@ class Transport:
     @contextmanager
     def stream(self, request: Request) -> Iterator[httpx.Response]:
         """Send a request, and again while the limiter says 429 (then nothing was done); the body is yet to come."""
-        give_up_at = self._clock.monotonic() + self._connection.timeout
+        patience = self._connection.timeout
+        if request.method == "POST":  # `recover` counts from the first attempt
+            patience = min(patience, _POST_PATIENCE)
+        give_up_at = self._clock.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
             with self._sent(request) as response:
@@ -152,7 +158,19 @@ class Transport:
             body += chunk
             if len(body) > LONGEST_ANSWER:
                 raise self.not_blnks("more than 1 MiB")
-        return Answer(response.status_code, response.headers, bytes(body))
+        return Answer(response.status_code, response.headers, self._masked(bytes(body)))
+
+    def masked(self, text: str) -> str:
+        """Return a server's words without the key that the request carried: proxies quote headers back."""
+        return self._masked(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    def _masked(self, content: bytes) -> bytes:
+        if self._sent_key is None:
+            return content
+        key = self._sent_key.reveal()
+        for shape in {key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1]}:
+            content = content.replace(shape.encode(), MASK.encode())
+        return content
 
     def chunks(self, response: httpx.Response) -> Iterator[bytes]:
         """Yield a body as it arrives, within the time limit, which a trickle would stretch without end."""
@@ -177,9 +195,11 @@ class Transport:
 
     @contextmanager
     def _sent(self, request: Request) -> Iterator[httpx.Response]:
+        self._sent_key = request.key
         headers = {} if request.key is None else {"X-Blnk-Key": request.key.reveal()}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        _check_host(self._connection.url)
         client = self._http()
         started = time.monotonic()
         built = client.build_request(
@@ -238,7 +258,9 @@ class Transport:
         if isinstance(error, httpx.TimeoutException):
             return self._late()
         # What httpx says of a request that it could not write may quote a header, the key's among them.
-        cause = type(error).__name__ if isinstance(error, httpx.LocalProtocolError) else _root_cause(error)
+        cause = (
+            type(error).__name__ if isinstance(error, httpx.LocalProtocolError) else self.masked(_root_cause(error))
+        )
         return ServerTrouble(
             f"The connection to {self._connection.url} broke before the answer was complete: {cause}.",
             code="connection_lost",
@@ -258,6 +280,18 @@ class Transport:
             code="rate_limited",
             hint="Wait, then run this again; or be more patient with --timeout 5m.",
         )
+
+
+def _check_host(url: ServerUrl) -> None:
+    try:
+        httpx.URL(str(url))
+        url.host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        raise Unreachable(
+            f"{url} was not reached: there can be no host of that name. Nothing was sent.",
+            code="unreachable",
+            hint="Check the URL.",
+        ) from None
 
 
 def _silence_header_logs() -> None:
