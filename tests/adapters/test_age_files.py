@@ -51,15 +51,26 @@ def test_whatever_the_umask_files_are_0600_and_directories_0700(
     assert len(list((tmp_path / "data").rglob("*.age"))) == 4
 
 
-def test_a_store_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+def test_a_directory_of_the_store_that_others_can_write_is_refused(tmp_path: Path) -> None:
     machine = make_store(tmp_path / "store")
     machine.store.put(entry(), Secret("x"), {})
     directory = machine.layout.entry(entry()).parent
     directory.chmod(0o777)
 
-    machine.store.put(entry("another"), Secret("y"), {})
+    with pytest.raises(StoreUnavailable) as refused:
+        machine.store.put(entry("another"), Secret("y"), {})
 
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert f"others can write into {directory} (mode 0777)" in refused.value.message
+
+
+def test_recipients_that_another_user_could_have_written_are_not_encrypted_to(tmp_path: Path) -> None:
+    machine = make_store(tmp_path / "store")
+    machine.layout.directory.chmod(0o777)
+
+    with pytest.raises(StoreUnavailable) as refused:
+        open_machine(tmp_path / "store").store.put(entry(), Secret("x"), {})
+
+    assert f"others can write {machine.layout.directory} (mode 0777)" in refused.value.message
 
 
 def test_an_identity_that_others_can_read_is_not_used(tmp_path: Path) -> None:

@@ -106,8 +106,7 @@ def test_a_disk_on_which_no_lock_can_be_made_is_no_bug(tmp_path: Path) -> None:
     with locks.hold(["a"], "a"), FaultyDisk(tmp_path, first=1):
         with pytest.raises(StoreUnavailable, match="No space left on device"), locks.hold(["b"], "b"):
             pytest.fail("it cannot be made")
-        with pytest.raises(StoreUnavailable, match="No space left on device"):
-            locks.is_held("a")
+        assert locks.is_held("a")
 
 
 def test_a_directory_of_somebody_else_is_not_locked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

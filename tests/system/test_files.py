@@ -53,13 +53,23 @@ def test_parents_that_were_there_keep_their_mode(tmp_path: Path) -> None:
     assert mode_of(tmp_path / "home") == before
 
 
-def test_a_directory_that_others_can_enter_is_closed(tmp_path: Path) -> None:
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    """It may be somebody's home."""
     (tmp_path / "wide").mkdir()
     (tmp_path / "wide").chmod(0o755)
 
     ensure_private_directory(tmp_path / "wide")
 
-    assert mode_of(tmp_path / "wide") == 0o700
+    assert mode_of(tmp_path / "wide") == 0o755
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "wide").mkdir()
+    (tmp_path / "wide").chmod(mode)
+
+    with pytest.raises(UnsafePath, match="others can write into"):
+        ensure_private_directory(tmp_path / "wide")
 
 
 def test_a_directory_of_everybody_is_refused_and_stays_open_to_them(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Revoking keys: one DELETE each, doubt settled by the list, and one failure never stops the next."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -241,13 +242,32 @@ def test_a_bulk_goes_on_after_a_failure_in_the_given_order() -> None:
     rows = [a_key(number, name=f"ci-{number}") for number in range(1, 6)]
     bench.server.rows += rows
     bench.effects.failures[f"DELETE {rows[1].id}"] = NO_ANSWER
-    bench.effects.failures[f"DELETE {rows[3].id}"] = Unreachable("down for a moment")
+    bench.effects.failures[f"DELETE {rows[3].id}"] = NO_ANSWER
     seen: list[tuple[int, int]] = []
     outcomes = bench.revoker().run([a_view(row) for row in rows], lambda done, total: seen.append((done, total)))
     assert [outcome.view.key.id for outcome in outcomes] == [row.id for row in rows]
     assert [outcome.result.value for outcome in outcomes] == ["revoked", "failed", "revoked", "failed", "revoked"]
     assert set(bench.server.live()) == {rows[1].id, rows[3].id}
     assert seen == [(number, 5) for number in range(1, 6)]
+
+
+def test_a_bulk_stops_where_the_next_key_would_meet_the_same() -> None:
+    bench = Bench()
+    rows = [a_key(number, name=f"ci-{number}") for number in range(1, 4)]
+    bench.server.rows += rows
+    bench.effects.failures["DELETE"] = Unreachable("down")
+    outcomes = revoke(bench, *rows)
+    assert [outcome.result.value for outcome in outcomes] == ["failed"] * 3
+    assert bench.effects.log.count("DELETE") == 1
+
+
+def test_a_key_that_somebody_revoked_while_a_person_thought_keeps_its_time() -> None:
+    bench = Bench()
+    row = a_key(1)
+    bench.server.rows.append(replace(row, is_revoked=True, revoked_at=NOON))
+    (outcome,) = bench.revoker().run([a_view(row)], lambda _done, _total: None, look_again=True)
+    assert (outcome.result, outcome.view.key.revoked_at) == (RevokeResult.ALREADY, NOON)
+    assert "DELETE" not in bench.effects.log
 
 
 def test_an_unknown_outcome_in_a_bulk_is_what_its_exit_code_tells() -> None:

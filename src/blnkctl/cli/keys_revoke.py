@@ -153,7 +153,7 @@ def _revoke(run: Run, views: list[KeyView]) -> list[Revocation]:
         wiring.server, wiring.journal, wiring.locks, wiring.clock, run.terminal, wiring.actor, run.flags.reason
     )
     with run.terminal.progress("Revoking") as advance:
-        return revoker.run(views, advance)
+        return revoker.run(views, advance, look_again=run.terminal.is_attended and not run.flags.manners.yes)
 
 
 def _prove(run: Run, item: Revocation, secret: Secret, limit: timedelta) -> Revocation:

@@ -60,6 +60,8 @@ def read_selection(
     typed = list(owners or ())
     if "" in typed:
         raise UsageError("The --owner is blank.", code="bad_name", hint="Leave it out to mean every known owner.")
+    if any(not _is_unicode(text) for text in (*typed, name or "")):
+        raise UsageError("A selector holds bytes that are no UTF-8.", code="bad_name", hint="Type it in UTF-8.")
     if owners_from is not None:
         typed += read_lines(owners_from if owners_from == "-" else Path(owners_from))
     if all_owners and typed:
@@ -72,6 +74,11 @@ def read_selection(
     if all_owners:
         chosen = key_reader(run).known_owners()
     return Selection(chosen, frozenset(_status(text) for text in statuses or ()), name)
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether text can be sent: bytes of a command line that are no UTF-8 arrive as half characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _status(text: str) -> KeyStatus:

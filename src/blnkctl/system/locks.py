@@ -23,7 +23,7 @@ def try_lock(path: Path, *, shared: bool = False) -> int | None:
     A holder may remove its lock file when it is done, so what was locked must still be what the name means.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+        descriptor = _open(path)
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
@@ -34,6 +34,14 @@ def try_lock(path: Path, *, shared: bool = False) -> int | None:
         if _is_still_named(descriptor, path):
             return descriptor
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, PRIVATE_FILE)
 
 
 def _is_still_named(descriptor: int, path: Path) -> bool:

@@ -77,11 +77,16 @@ class RevokeKeys:
     actor: str
     reason: str | None = None
 
-    def run(self, views: Sequence[KeyView], progress: Callable[[int, int], None]) -> list[Revocation]:
-        """Revoke each key; a failure of one does not stop the next. Then read every owner's list back, once."""
+    def run(
+        self, views: Sequence[KeyView], progress: Callable[[int, int], None], *, look_again: bool = False
+    ) -> list[Revocation]:
+        """Revoke each key; a failure of one stops the next only if that would meet the same. Then read them back.
+
+        `look_again`: a person thought about it meanwhile, and others revoke too; list the owners again first.
+        """
         outcomes: list[Revocation] = []
         stopped: BlnkctlError | None = None
-        for number, view in enumerate(self._as_they_are_now(views), 1):
+        for number, view in enumerate(self._as_they_are_now(views) if look_again else views, 1):
             try:
                 outcomes.append(self.revoke(view) if stopped is None else _failed(view, stopped))
             except BlnkctlError as problem:
@@ -91,7 +96,6 @@ class RevokeKeys:
         return self._read_back(outcomes)
 
     def _as_they_are_now(self, views: Sequence[KeyView]) -> list[KeyView]:
-        """List each owner again: a person may have thought about it for long, and others revoke too."""
         with telling("Nothing was revoked."):
             rows = self._rows_now([view.key for view in views])
         return [replace(view, key=rows.get(view.key.id, view.key)) for view in views]
