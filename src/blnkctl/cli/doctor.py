@@ -28,7 +28,7 @@ def doctor(ctx: typer.Context) -> int:
     """Look at everything that a key's life depends on.
 
     Asks the server (reachability, TLS, version, secure mode, admin key, clock, limiter), puts a canary through the
-    store, and looks at state, journal and known owners. Changes nothing.
+    store, and looks at state, journal and known owners. Changes nothing on the server.
 
     Exit codes: 0 all well or warnings only, 3 no server to look at, 10 a check failed.
     """

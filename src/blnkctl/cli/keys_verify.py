@@ -14,7 +14,7 @@ from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.usecases.listing import KeyReader
 from blnkctl.usecases.secrets import ReadSecret, Verification, VerifyKey
-from blnkctl.usecases.views import KeyView, key_from_index
+from blnkctl.usecases.views import KeyView, Viewpoint, key_from_index
 
 app = application("Ask whether a stored secret authenticates.", "blnkctl keys verify KEY")
 
@@ -42,21 +42,33 @@ def verify(ctx: typer.Context, keys: Keys = None, owner: OwnerHint = None) -> in
     reader = key_reader(run, owner)
     verifier = VerifyKey(wiring.server, wiring.clock, run.terminal)
     records, errors = [], []
+    viewpoint: Viewpoint | None = None
     for known, secret in held:
         verification = verifier.run(known, secret)
-        records.append(_record(verification, _view(reader, known)))
+        viewpoint = viewpoint or _viewpoint(reader)
+        records.append(_record(verification, _view(reader, viewpoint, known)))
         errors += _errors(verification)
     table = Table(("key", "authenticates", "reason", "scopes"), _cells)
     return run.finish(Result(records, errors=errors, table=table))
 
 
-def _view(reader: KeyReader, known: KnownKey) -> KeyView:
-    """Return the key as listed; before 0.12, or where its owner cannot be listed, as the index knows it."""
+def _viewpoint(reader: KeyReader) -> Viewpoint | None:
+    """Return what listed keys are judged by; None before 0.12, or where the server does not say."""
+    try:
+        return reader.viewpoint()
+    except Unsupported:
+        return None
+    except BlnkctlError as problem:
+        reader.reporter.warn(f"{problem.message} Shown as this machine knows it.")
+        return None
+
+
+def _view(reader: KeyReader, viewpoint: Viewpoint | None, known: KnownKey) -> KeyView:
+    """Return the key as listed; where its owner cannot be listed, as the index knows it."""
     word: KeyWord = IdPrefix(known.id)
     try:
-        return reader.find(word, reader.viewpoint())[0]
-    except Unsupported:
-        pass
+        if viewpoint is not None:
+            return reader.find(word, viewpoint)[0]
     except BlnkctlError as problem:
         reader.reporter.warn(f"{problem.message} Shown as this machine knows it.")
     return KeyView(key_from_index(known), _status(reader, known), None, known, reader.context)
