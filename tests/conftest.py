@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from blnkctl.cli.main import main
 from blnkctl.sandbox import RateLimit, Sandbox, SandboxOptions
 from blnkctl.wiring import make_bare_store
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what `nohup` ignores, children would ignore as well
 ADMIN_KEY = "master-key-of-the-tests"
 RECORDED_VERSIONS = ("0.11.6", "0.12.0", "0.13.2", "0.14.5", "0.15.2")
 LISTING_VERSIONS = RECORDED_VERSIONS[1:]

@@ -368,7 +368,7 @@ def test_a_name_whose_held_keys_have_all_ended_says_how_to_use_one_all_the_same(
     assert key_id(1) in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("word", ["acme/other", "beta/billing", "api_key_ffffff", "billing"])
+@pytest.mark.parametrize("word", ["acme/other", "beta/billing", "api_key_ffffff"])
 def test_a_key_that_is_not_held_here_is_not_found(word: str) -> None:
     with pytest.raises(NotFound) as caught:
         current(word, stored(1))
@@ -412,3 +412,9 @@ def test_a_key_of_another_server_is_never_meant() -> None:
     bench.journal.index = {("https://other.example.com", row.id): known_as(row, server="https://other.example.com")}
     with pytest.raises(NotFound):
         read_secret(bench)
+
+
+def test_a_bare_name_is_no_key() -> None:
+    with pytest.raises(UsageError) as caught:
+        current_known(parse_key_word("billing"), [], URL, Bench().clock)
+    assert (caught.value.code, caught.value.hint) == ("bad_key", "Give an id (api_key_…) or OWNER/NAME.")

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -242,13 +243,27 @@ class StateFile:
 
 def _create_schema(database: sqlite3.Connection) -> None:
     """Make the tables once, whoever of two is first."""
-    database.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(database)
     with database:
         database.execute("BEGIN IMMEDIATE")
         if database.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in _SCHEMA.split(";"):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """Switch the file to WAL; of two at once one is told "locked" without the wait that SQLite keeps elsewhere."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _refuse_network_file_system(directory: Path) -> None:

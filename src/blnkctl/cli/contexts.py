@@ -97,7 +97,9 @@ def add(
         raise UsageError("The server's --url is missing; nothing was kept.", code="no_url", hint=hint)
     source = _source(admin_key_command, admin_key_file, admin_key_stdin)
     named_store = store or run.environment.get("BLNKCTL_STORE")
-    run.wiring.open_store(None if named_store is None else check_store_kind(named_store))
+    secret_store = run.wiring.open_store(None if named_store is None else check_store_kind(named_store))
+    if source == AdminKeySource():
+        secret_store.store_id  # noqa: B018 (a store that is not there is met before the key is asked for)
     context = Context(
         name=name,
         url=parse_server_url(url),
@@ -163,7 +165,7 @@ def list_contexts(ctx: typer.Context) -> int:
     run = Run.of(ctx)
     configuration = _configuration(run)
     records = [_record(context, configuration) for context in configuration.contexts]
-    return run.finish(Result(records, when_empty="There is none yet: blnkctl context add NAME --url URL"))
+    return run.finish(Result(records, when_empty="There is none yet: blnkctl context add NAME --url URL --store age"))
 
 
 @command(app, "use", "blnkctl context use prod")

@@ -82,6 +82,10 @@ def _request(
     check_typed_name(name, "name")
     expires_at = _expiry(run, expires, now)
     target = run.change_target()
+    if "/" in name:
+        run.terminal.warn(
+            f"The name holds a '/'; OWNER goes into --owner. Other commands call this key OWNER/{name}."
+        )
     for note in scopes.notes:
         run.terminal.note(note)
     return CreateRequest(

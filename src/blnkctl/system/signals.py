@@ -40,8 +40,8 @@ class Interrupts:
 
     def release(self) -> None:
         """Give the signals back, for a program that takes this one's place, with the two that Python ignores."""
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            self._before[number] = signal.signal(number, signal.SIG_DFL)
         for number in CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)

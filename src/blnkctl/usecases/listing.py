@@ -234,8 +234,10 @@ def current_known(word: KeyWord, known: Sequence[KnownKey], server: ServerUrl, c
     return usable[0]
 
 
-def _not_held(word: KeyWord, ended: Sequence[KnownKey], server: ServerUrl) -> NotFound:
+def _not_held(word: KeyWord, ended: Sequence[KnownKey], server: ServerUrl) -> NotFound | UsageError:
     shown = describe_word(word)
+    if isinstance(word, FullName) and "/" not in word.text:
+        return _no_key(shown)
     if ended:
         return NotFound(
             f"Every key {shown} whose secret is held here is revoked or expired.",
@@ -288,12 +290,16 @@ def _ambiguous(shown: str, views: Sequence[KeyView]) -> UsageError:
     )
 
 
+def _no_key(shown: str) -> UsageError:
+    return UsageError(
+        f"{shown!r} is no KEY.", code="bad_key", hint="Give an id (api_key_…) or OWNER/NAME.", target=shown
+    )
+
+
 def _name_the_owner(word: KeyWord) -> UsageError:
     shown = describe_word(word)
     if isinstance(word, FullName) and "/" not in word.text:
-        return UsageError(
-            f"{shown!r} is no KEY.", code="bad_key", hint="Give an id (api_key_…) or OWNER/NAME.", target=shown
-        )
+        return _no_key(shown)
     return UsageError(
         f"The owner of {shown} is not known here, and Blnk cannot list its owners.",
         code="no_owner",
