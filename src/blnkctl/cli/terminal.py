@@ -36,7 +36,7 @@ class Terminal:
     @property
     def is_attended(self) -> bool:
         """Whether somebody is there: standard input and error are terminals, and nothing says otherwise."""
-        is_ci = self._environment.get("CI", "").lower() not in ("", "0", "false")
+        is_ci = _is_on(self._environment, "CI")
         is_silenced = self.manners.no_input or _is_on(self._environment, "BLNKCTL_NO_INPUT") or is_ci
         return not is_silenced and _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
 

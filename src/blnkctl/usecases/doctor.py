@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.entries import EntryName
-from blnkctl.domain.errors import BlnkctlError, Refused, StoreUnavailable, UnusableSecret
+from blnkctl.domain.errors import RECOVER_HINT, BlnkctlError, Refused, StoreUnavailable, UnusableSecret
 from blnkctl.domain.probes import ServerProfile
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Examine:
         if not pending:
             return Check("journal", CheckStatus.OK, "nothing is unfinished")
         message = f"{len(pending)} unfinished operation{'s' if len(pending) > 1 else ''}"
-        return Check("journal", CheckStatus.WARN, message, "Run: blnkctl recover")
+        return Check("journal", CheckStatus.WARN, message, RECOVER_HINT)
 
     def _owners(self) -> Check:
         count = len(self.owners())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import (
+    RECOVER_HINT,
     BlnkctlError,
     Busy,
     Incomplete,
@@ -316,7 +317,7 @@ class Recover:
                 f"{row.id} is live, its secret is nowhere, and it could not be revoked.",
                 code="not_revoked",
                 target=row.id,
-                hint="Run: blnkctl recover",
+                hint=RECOVER_HINT,
             )
         revoked = self._tense("was revoked", "would be revoked")
         message = f"{row.id} had been made, and its secret is nowhere: it {revoked}."
@@ -392,7 +393,7 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
 
 
 def _waiting(operation: Operation, message: str) -> Recovered:
-    error = Incomplete(message, code="waiting", hint="Run: blnkctl recover", target=operation.id)
+    error = Incomplete(message, code="waiting", hint=RECOVER_HINT, target=operation.id)
     return Recovered(operation, RecoverDecision.WAITING, message, error)
 
 

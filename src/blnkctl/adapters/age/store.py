@@ -136,16 +136,7 @@ class AgeStore:
 
     def delete(self, entry: EntryName) -> bool:
         """Delete an entry, while no rekey could write it again."""
-        path = self._layout.entry(entry)
-        if not path.exists():
-            return False
-        try:
-            with locked(self._layout.lock, wait=_PATIENCE, shared=True):
-                return remove_durably(path)
-        except LockBusy:
-            raise Busy("the age store (a rekey)") from None
-        except OSError as error:
-            raise store_failed(f"delete the entry {entry.username}", error) from None
+        return self._remove(self._layout.entry(entry), f"delete the entry {entry.username}")
 
     def entries(self, server: ServerUrl) -> list[EntryName]:
         """Return the entries of a server."""
@@ -212,15 +203,7 @@ class AgeStore:
         """Delete an escrow, while no rekey could write it again."""
         path = self._layout.escrow(operation)
         self._written.pop(path, None)
-        if not path.exists():
-            return
-        try:
-            with locked(self._layout.lock, wait=_PATIENCE, shared=True):
-                remove_durably(path)
-        except LockBusy:
-            raise Busy("the age store (a rekey)") from None
-        except OSError as error:
-            raise store_failed("delete the escrow", error) from None
+        self._remove(path, "delete the escrow")
 
     def sweep(self) -> None:
         """Delete temporary files; those of a running writer are kept out by its lock."""
@@ -239,6 +222,17 @@ class AgeStore:
         """The first line is the secret, so that `age -d FILE | head -n 1` is all that a rescue needs."""
         facts = json.dumps({"server": str(entry.server), "username": entry.username, **about})
         return crypto.seal(f"{secret.reveal()}\n{facts}\n".encode(), self._known_recipients().parsed())
+
+    def _remove(self, path: Path, doing: str) -> bool:
+        if not path.exists():
+            return False
+        try:
+            with locked(self._layout.lock, wait=_PATIENCE, shared=True):
+                return remove_durably(path)
+        except LockBusy:
+            raise Busy("the age store (a rekey)") from None
+        except OSError as error:
+            raise store_failed(doing, error) from None
 
     def _promote(self, operation: str, entry: EntryName) -> None:
         """Give the escrow's file the entry's name too: the escrow stays until the journal says that it is stored."""
