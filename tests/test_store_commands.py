@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.adapters.state import StateFile
 from blnkctl.domain.entries import EntryName
@@ -21,6 +20,7 @@ from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.domain.times import parse_timestamp
 from blnkctl.sandbox import Sandbox
+from blnkctl.sealing import crypto
 from tests.adapters.age_bench import PASSPHRASE, open_machine, wrap_cheaply
 from tests.conftest import Blnkctl
 from tests.trouble import failure, mint, result, stored_ids

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.sandbox import Response, Sandbox
+from blnkctl.sealing import crypto
 from tests.adapters.age_bench import PASSPHRASE, open_machine, wrap_cheaply
 from tests.conftest import Blnkctl, Outcome
 from tests.faulty_disk import CHANGING, TAKING_SPACE, FaultyDisk

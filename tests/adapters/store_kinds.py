@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from blnkctl.adapters.age import crypto
 from blnkctl.domain.secret import Secret
 from blnkctl.ports import SecretStore
+from blnkctl.sealing import crypto
 from tests.adapters.age_bench import entry, make_store, open_machine
 
 

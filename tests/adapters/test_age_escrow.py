@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.domain.entries import EscrowReading
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
+from blnkctl.sealing import crypto
 from tests.adapters.age_bench import SERVER, AgeMachine, entry, escrowed, make_store, open_machine
 
 NONE = EscrowReading(EscrowState.NONE)
@@ -30,7 +30,7 @@ def read_anew(machine: AgeMachine) -> EscrowReading:
 
 
 def test_zeros_count_as_none(machine: AgeMachine) -> None:
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
 
     path.write_bytes(bytes(path.stat().st_size))
 
@@ -38,7 +38,7 @@ def test_zeros_count_as_none(machine: AgeMachine) -> None:
 
 
 def test_a_file_cut_anywhere_counts_as_none(machine: AgeMachine) -> None:
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     whole = path.read_bytes()
 
     for length in range(0, len(whole) - len(crypto.ARMOR_END), 7):
@@ -47,7 +47,7 @@ def test_a_file_cut_anywhere_counts_as_none(machine: AgeMachine) -> None:
 
 
 def test_a_file_whose_end_was_never_written_counts_as_none(machine: AgeMachine) -> None:
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     whole = path.read_bytes()
 
     for length in range(0, len(whole) - len(crypto.ARMOR_END), 50):
@@ -56,7 +56,7 @@ def test_a_file_whose_end_was_never_written_counts_as_none(machine: AgeMachine) 
 
 
 def test_a_file_with_a_hole_counts_as_none(machine: AgeMachine) -> None:
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     whole = path.read_bytes()
     middle = len(whole) // 2
 
@@ -66,7 +66,7 @@ def test_a_file_with_a_hole_counts_as_none(machine: AgeMachine) -> None:
 
 
 def test_a_file_that_lost_its_middle_counts_as_none(machine: AgeMachine) -> None:
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     lines = path.read_bytes().splitlines(keepends=True)
 
     path.write_bytes(b"".join(lines[:-4] + lines[-1:]))
@@ -76,7 +76,7 @@ def test_a_file_that_lost_its_middle_counts_as_none(machine: AgeMachine) -> None
 
 def test_an_escrow_with_a_wrong_letter_is_never_taken_for_another_key(machine: AgeMachine) -> None:
     """Damage to the part that names its reader cannot be told from a file for somebody else, and is left alone."""
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     whole = path.read_bytes()
     states = set()
 
@@ -92,7 +92,7 @@ def test_an_escrow_with_a_wrong_letter_is_never_taken_for_another_key(machine: A
 
 @pytest.mark.parametrize("content", [b"hello\n", b"", b"age-encryption.org/v1\n", bytes(range(256)) * 20])
 def test_a_file_that_is_no_age_file_counts_as_none(machine: AgeMachine, content: bytes) -> None:
-    machine.layout.escrow("one").write_bytes(content)
+    machine.layout.escrows.path("one").write_bytes(content)
 
     assert read_anew(machine) == NONE
 
@@ -115,7 +115,7 @@ ABOUT = {
 
 
 def test_what_is_needed_of_an_escrow_is_read(machine: AgeMachine) -> None:
-    machine.layout.escrow("one").write_bytes(sealed_for(machine, f"s3cret\n{json.dumps(ABOUT)}\n".encode()))
+    machine.layout.escrows.path("one").write_bytes(sealed_for(machine, f"s3cret\n{json.dumps(ABOUT)}\n".encode()))
 
     reading = read_anew(machine)
 
@@ -139,7 +139,7 @@ def test_what_is_needed_of_an_escrow_is_read(machine: AgeMachine) -> None:
     ids=["nothing", "line", "list", "no JSON", "no text", "no facts", "id", "path", "scopes", "expiry", "creation"],
 )  # fmt: skip
 def test_a_sealed_file_that_is_no_escrow_counts_as_none(machine: AgeMachine, content: bytes) -> None:
-    machine.layout.escrow("one").write_bytes(sealed_for(machine, content))
+    machine.layout.escrows.path("one").write_bytes(sealed_for(machine, content))
 
     assert read_anew(machine) == NONE
 
@@ -147,7 +147,9 @@ def test_a_sealed_file_that_is_no_escrow_counts_as_none(machine: AgeMachine, con
 def test_an_escrow_for_another_identity_is_locked_not_none(machine: AgeMachine) -> None:
     """It may be the only copy of a secret: only who can read it may say that it holds nothing."""
     other = crypto.generate()
-    machine.layout.escrow("one").write_bytes(crypto.seal(b"s3cret\n{}\n", [crypto.parse_recipient(other.recipient)]))
+    machine.layout.escrows.path("one").write_bytes(
+        crypto.seal(b"s3cret\n{}\n", [crypto.parse_recipient(other.recipient)])
+    )
 
     reading = read_anew(machine)
 
@@ -158,7 +160,7 @@ def test_an_escrow_for_another_identity_is_locked_not_none(machine: AgeMachine) 
 
 
 def test_an_escrow_that_cannot_be_read_from_the_disk_is_locked_not_none(machine: AgeMachine) -> None:
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     path.unlink()
     path.mkdir()
 
@@ -173,7 +175,7 @@ def test_an_escrow_that_cannot_be_read_from_the_disk_is_locked_not_none(machine:
 def test_becoming_the_entry_writes_nothing_and_keeps_the_escrow_until_it_is_dropped(machine: AgeMachine) -> None:
     """A second name for the same file: whatever dies between here and the journal, the escrow still tells the id."""
     store = open_machine(machine.layout.directory).store
-    escrow = machine.layout.escrow("one")
+    escrow = machine.layout.escrows.path("one")
     assert store.read_escrow("one").key == escrowed()
 
     for _ in range(2):
@@ -193,7 +195,7 @@ def test_a_write_only_store_keeps_a_torn_escrow_for_none_and_a_whole_one_for_sea
     assert store.read_escrow("one") == NONE
     store.write_escrow("one", escrowed(), SERVER)
     assert store.read_escrow("one").state is EscrowState.SEALED
-    path = Layout(tmp_path / "store").escrow("one")
+    path = Layout(tmp_path / "store").escrows.path("one")
 
     path.write_bytes(path.read_bytes()[:-30])
 

@@ -38,7 +38,7 @@ def modes_below(directory: Path) -> dict[str, set[int]]:
 def test_whatever_the_umask_files_are_0600_and_directories_0700(
     tmp_path: Path, no_umask: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blnkctl.adapters.age.crypto.wrap", wrap_cheaply)
+    monkeypatch.setattr("blnkctl.sealing.crypto.wrap", wrap_cheaply)
     store = make_store(tmp_path / "data" / "blnkctl" / "store", passphrase=PASSPHRASE).store
 
     with store.writing():
@@ -114,7 +114,7 @@ def test_a_store_of_another_user_is_not_written_to(tmp_path: Path, monkeypatch: 
 def test_a_link_planted_in_the_place_of_an_escrow_is_not_written_through(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store").store
     store.reserve_escrow("one")
-    escrow = Layout(tmp_path / "store").escrow("one")
+    escrow = Layout(tmp_path / "store").escrows.path("one")
     escrow.unlink()
     (tmp_path / "victim").write_text("untouched")
     escrow.symlink_to(tmp_path / "victim")
@@ -148,7 +148,7 @@ def test_an_entry_is_on_the_disk_before_its_name_is(tmp_path: Path) -> None:
 def test_an_escrow_is_written_over_space_that_it_has_already(tmp_path: Path) -> None:
     machine = make_store(tmp_path / "store")
     machine.store.reserve_escrow("one")
-    path = machine.layout.escrow("one")
+    path = machine.layout.escrows.path("one")
     reserved = path.stat()
 
     with FaultyDisk(tmp_path / "store") as disk:
@@ -164,11 +164,11 @@ def test_the_placeholder_is_larger_than_any_key_that_becomes_the_escrow(tmp_path
     machine = make_store(tmp_path / "store", *others)
 
     machine.store.reserve_escrow("one")
-    reserved = machine.layout.escrow("one").stat().st_size
+    reserved = machine.layout.escrows.path("one").stat().st_size
     machine.store.write_escrow("one", escrowed(), SERVER)
 
     assert reserved % 4096 == 0
-    assert 4096 < machine.layout.escrow("one").stat().st_size < reserved
+    assert 4096 < machine.layout.escrows.path("one").stat().st_size < reserved
 
 
 def test_a_write_that_fails_leaves_the_old_entry_and_no_rest(tmp_path: Path) -> None:

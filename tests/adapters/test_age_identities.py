@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.age import crypto
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
+from blnkctl.sealing import crypto
 from blnkctl.system.mounts import file_system_of
 from tests.adapters.age_bench import (
     PASSPHRASE,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.age import crypto
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
+from blnkctl.sealing import crypto
 from tests.adapters.age_bench import KEY_ID, SERVER, entry, escrowed, make_store, open_machine
 from tests.programs import program
 
@@ -61,7 +61,7 @@ def test_an_escrow_opens_with_the_stock_age_as_well(tmp_path: Path) -> None:
     machine.store.write_escrow("one", escrowed("s3cret"), SERVER)
     (identity,) = machine.layout.identities.iterdir()
 
-    opened = decrypt(machine.layout.escrow("one"), identity).decode()
+    opened = decrypt(machine.layout.escrows.path("one"), identity).decode()
 
     assert opened.splitlines()[0] == "s3cret"
     assert KEY_ID in opened.splitlines()[1]

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.age import crypto
-from blnkctl.adapters.age.crypto import KeyPair
 from blnkctl.adapters.age.layout import Layout
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import BlnkctlError, Busy, StoreUnavailable, UsageError
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
+from blnkctl.sealing import crypto
+from blnkctl.sealing.crypto import KeyPair
 from tests.adapters.age_bench import (
     PASSPHRASE,
     SERVER,

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
-from blnkctl.adapters.age import crypto
-from blnkctl.adapters.age.crypto import CannotOpen, Damaged, Identity
 from blnkctl.adapters.age.layout import Layout, store_failed
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import format_timestamp, parse_timestamp
+from blnkctl.sealing import crypto
+from blnkctl.sealing.crypto import CannotOpen, Damaged, Identity
 from blnkctl.system.files import (
     ensure_private_directory,
     read_private,

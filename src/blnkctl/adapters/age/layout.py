@@ -13,13 +13,15 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from blnkctl.adapters.age.crypto import Recipient, parse_recipient
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.servers import ServerUrl
+from blnkctl.sealing.crypto import Recipient, parse_recipient
+from blnkctl.sealing.escrows import EscrowFiles
 from blnkctl.system.files import TEMPORARY_PREFIX, UnsafePath, check_is_nobody_elses
+from blnkctl.system.names import as_file_name
 
 _HEADER = "# blnkctl age store "
 _SUFFIX = ".age"
@@ -79,21 +81,18 @@ class Layout:
         """The directory of escrows."""
         return self.directory / "pending"
 
-    def escrow(self, operation: str) -> Path:
-        """Return the path of an operation's escrow."""
-        return self.pending / f"{_quoted(operation)}{_SUFFIX}"
-
-    def operations(self) -> list[str]:
-        """Return the operations that have an escrow."""
-        return [unquote(path.name.removesuffix(_SUFFIX)) for path in sorted(self.pending.glob(f"*{_SUFFIX}"))]
+    @property
+    def escrows(self) -> EscrowFiles:
+        """The files of escrows."""
+        return EscrowFiles(self.pending)
 
     def server(self, server: ServerUrl) -> Path:
         """Return the directory of a server's entries."""
-        return self.directory / "entries" / _quoted(str(server))
+        return self.directory / "entries" / as_file_name(str(server))
 
     def entry(self, name: EntryName) -> Path:
         """Return the path of an entry."""
-        return self.server(name.server) / f"{_quoted(name.username)}{_SUFFIX}"
+        return self.server(name.server) / f"{as_file_name(name.username)}{_SUFFIX}"
 
     def usernames(self, server: ServerUrl) -> Iterator[str]:
         """Yield the usernames that have an entry for a server, sorted."""
@@ -112,18 +111,6 @@ class Layout:
     def leftovers(self) -> Iterator[Path]:
         """Yield temporary files that a kill left."""
         yield from self.directory.rglob(f"{TEMPORARY_PREFIX}*")
-
-
-def _quoted(text: str) -> str:
-    """Make a name one harmless path component that differs from others in more than letter case."""
-    quoted = quote(text, safe="").replace(".", "%2E") if text.startswith(".") else quote(text, safe="")
-    return "".join(
-        f"%{ord(letter):02X}" if _is_bare_capital(quoted, at) else letter for at, letter in enumerate(quoted)
-    )
-
-
-def _is_bare_capital(quoted: str, at: int) -> bool:
-    return quoted[at].isupper() and "%" not in quoted[max(0, at - 2) : at]
 
 
 def read_recipients(path: Path) -> Recipients:

@@ -5,14 +5,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from time import perf_counter
 
-from blnkctl.adapters.age import crypto
-from blnkctl.adapters.age.crypto import CannotOpen, KeyPair
 from blnkctl.adapters.age.identities import Identities, IdentityState, identity_not_here
 from blnkctl.adapters.age.layout import Layout, Recipients, new_store_id, no_store, read_recipients, store_failed
 from blnkctl.domain.entries import StoreStatus
 from blnkctl.domain.errors import Busy, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
+from blnkctl.sealing import crypto
+from blnkctl.sealing.crypto import CannotOpen, KeyPair
 from blnkctl.system.files import (
     discard,
     ensure_private_directory,
@@ -24,6 +25,8 @@ from blnkctl.system.files import (
 from blnkctl.system.locks import LockBusy, locked
 
 _PATIENCE = 10.0
+_BACKEND = "age files"
+_AT_HAND = (IdentityState.BARE, IdentityState.UNLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +96,32 @@ class StoreKeys:
         self._identities.adopt(made)
         return path
 
-    def status(self) -> StoreStatus:
-        """Describe the store without asking for anything."""
+    def status(self, *, is_timed: bool = False) -> StoreStatus:
+        """Describe the store without asking for anything; `is_timed` opens an entry to see how long that takes."""
         if not self._layout.recipients.exists():
-            return StoreStatus(self._layout.directory, "missing", 0, "none", ())
+            return StoreStatus("age", "missing", 0, "none", self._layout.directory, (), _BACKEND)
         recipients = read_recipients(self._layout.recipients)
         state = self._identities.state(recipients.store_id)
+        entries = list(self._layout.entry_files())
         return StoreStatus(
-            directory=self._layout.directory,
+            kind="age",
             state="rekeying" if self._layout.next_recipients.exists() else _describe(state),
-            entries=sum(1 for path in self._layout.sealed_files() if path.parent != self._layout.pending),
+            entries=len(entries),
             identity=state.value,
+            directory=self._layout.directory,
             recipients=recipients.public_keys,
+            backend=_BACKEND,
+            latency=self._time_reading(entries, recipients.store_id) if is_timed and state in _AT_HAND else None,
         )
+
+    def _time_reading(self, entries: Sequence[Path], store_id: str) -> float | None:
+        """Return how long opening one entry takes, in seconds; None where none can be opened."""
+        began = perf_counter()
+        try:
+            self._identities.open(entries[0].read_bytes(), "an entry", store_id)
+        except (IndexError, OSError, StoreUnavailable):
+            return None
+        return perf_counter() - began
 
     def is_wrapped(self) -> bool:
         """Tell whether an identity of the store is here under a passphrase."""

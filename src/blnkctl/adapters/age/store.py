@@ -1,34 +1,28 @@
 """The age store as a `SecretStore`: entries and escrows as sealed files. The entry of a new key *is* its escrow,
 written once over the placeholder and then renamed."""
 
-import json
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from blnkctl.adapters.age import crypto
 from blnkctl.adapters.age.identities import DAMAGED, Identities
 from blnkctl.adapters.age.layout import Layout, Recipients, read_recipients, store_failed
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import Busy, StoreUnavailable
-from blnkctl.domain.keys import KeySpec, is_key_id
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.domain.times import format_timestamp, parse_timestamp
+from blnkctl.sealing import crypto, records
 from blnkctl.system.files import (
     discard,
     ensure_private_directory,
     give_second_name,
-    overwrite_in_place,
     remove_durably,
     write_atomically,
 )
 from blnkctl.system.locks import LockBusy, locked
 
-PLACEHOLDER = 4096
-_BLOCK = 4096
 _PATIENCE = 10.0
 
 
@@ -36,9 +30,12 @@ class AgeStore:
     """Keeps each secret in a file of its own. Reading needs an identity, writing only the recipients."""
 
     kind = "age"
+    bulk_limit: int | None = None
+    settling_seconds = 0.0
 
     def __init__(self, layout: Layout, identities: Identities) -> None:
         self._layout = layout
+        self._escrows = layout.escrows
         self._identities = identities
         self._recipients: Recipients | None = None
         self._written: dict[Path, bytes] = {}
@@ -82,10 +79,10 @@ class AgeStore:
         """Write an entry: by giving the escrow that holds it already a second name, else by a new file."""
         self._known_recipients()
         path = self._layout.entry(entry)
-        sealed = None if escrow is None else self._written.get(self._layout.escrow(escrow))
+        sealed = None if escrow is None else self._written.get(self._escrows.path(escrow))
         try:
             ensure_private_directory(path.parent)
-            if escrow is not None and sealed is not None and self._bytes_of_escrow(escrow) == sealed:
+            if escrow is not None and sealed is not None and self._escrows.read(escrow) == sealed:
                 content = sealed
                 self._promote(escrow, entry)
             else:
@@ -108,7 +105,7 @@ class AgeStore:
         if content is None:
             return None
         opened = self._identities.open(content, f"the entry {entry.username}", self.store_id)
-        secret, about = _unpack(opened)
+        secret, about = records.unpack(opened)
         if about.get("server") != str(entry.server):
             raise StoreUnavailable(
                 f"The entry {entry.username} belongs to another server; it is never sent to {entry.server}.",
@@ -147,31 +144,27 @@ class AgeStore:
 
     def reserve_escrow(self, operation: str) -> None:
         """Write zeros for as many bytes as the sealed key can need, at least 4 KiB."""
-        sample = crypto.seal(bytes(PLACEHOLDER // 2), self._known_recipients().parsed())
-        size = max(PLACEHOLDER, -(-len(sample) // _BLOCK) * _BLOCK)
-        path = self._layout.escrow(operation)
         try:
-            ensure_private_directory(path.parent)
-            write_atomically(path, bytes(size))
+            self._escrows.reserve(operation, self._known_recipients().parsed())
         except OSError as error:
             raise store_failed("reserve space for the new secret", error) from None
 
     def write_escrow(self, operation: str, key: EscrowedKey, server: ServerUrl) -> None:
         """Seal first, then write over the placeholder and fsync."""
-        sealed = self._seal(EntryName(server, key.key_id), key.secret, _about(key))
+        sealed = self._seal(EntryName(server, key.key_id), key.secret, records.describe(key))
         try:
-            overwrite_in_place(self._layout.escrow(operation), sealed)
+            self._escrows.write(operation, sealed)
         except OSError as error:
             raise store_failed("write the escrow", error) from None
-        self._written[self._layout.escrow(operation)] = sealed
+        self._written[self._escrows.path(operation)] = sealed
 
     def read_escrow(self, operation: str) -> EscrowReading:
         """Tell what is left: zeros, a torn file or one that is no escrow count as none."""
         try:
-            content = self._bytes_of_escrow(operation)
+            content = self._escrows.read(operation)
         except OSError as error:
             return EscrowReading(EscrowState.LOCKED, problem=store_failed("read the escrow", error).message)
-        if content is None or not crypto.is_sealed(content):
+        if content is None:
             return EscrowReading(EscrowState.NONE)
         if not self._identities.is_here():
             return EscrowReading(EscrowState.SEALED, problem="Its identity is not on this machine.")
@@ -181,10 +174,10 @@ class AgeStore:
             if problem.code == DAMAGED:
                 return EscrowReading(EscrowState.NONE)
             return EscrowReading(EscrowState.LOCKED, problem=problem.message)
-        key = _escrowed(opened)
+        key = records.escrowed(opened)
         if key is None:
             return EscrowReading(EscrowState.NONE)
-        self._written[self._layout.escrow(operation)] = content
+        self._written[self._escrows.path(operation)] = content
         return EscrowReading(EscrowState.READABLE, key)
 
     def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
@@ -197,11 +190,16 @@ class AgeStore:
 
     def pending_escrows(self) -> list[str]:
         """Return the operations that have an escrow, whole or not."""
-        return self._layout.operations()
+        return self._escrows.operations()
+
+    def settle_escrow(self, operation: str) -> bool:
+        """Drop the escrow: the entry is the same file, durable since it was written."""
+        self.drop_escrow(operation)
+        return True
 
     def drop_escrow(self, operation: str) -> None:
         """Delete an escrow, while no rekey could write it again."""
-        path = self._layout.escrow(operation)
+        path = self._escrows.path(operation)
         self._written.pop(path, None)
         self._remove(path, "delete the escrow")
 
@@ -219,9 +217,7 @@ class AgeStore:
         return self._recipients
 
     def _seal(self, entry: EntryName, secret: Secret, about: dict[str, object]) -> bytes:
-        """The first line is the secret, so that `age -d FILE | head -n 1` is all that a rescue needs."""
-        facts = json.dumps({"server": str(entry.server), "username": entry.username, **about})
-        return crypto.seal(f"{secret.reveal()}\n{facts}\n".encode(), self._known_recipients().parsed())
+        return crypto.seal(records.pack(entry, secret, about), self._known_recipients().parsed())
 
     def _remove(self, path: Path, doing: str) -> bool:
         if not path.exists():
@@ -236,7 +232,7 @@ class AgeStore:
 
     def _promote(self, operation: str, entry: EntryName) -> None:
         """Give the escrow's file the entry's name too: the escrow stays until the journal says that it is stored."""
-        escrow, path = self._layout.escrow(operation), self._layout.entry(entry)
+        escrow, path = self._escrows.path(operation), self._layout.entry(entry)
         try:
             give_second_name(escrow, path)
         except OSError:  # a file system without links
@@ -250,51 +246,3 @@ class AgeStore:
             return None
         except OSError as error:
             raise store_failed(f"read the entry {entry.username}", error) from None
-
-    def _bytes_of_escrow(self, operation: str) -> bytes | None:
-        try:
-            return self._layout.escrow(operation).read_bytes()
-        except FileNotFoundError:
-            return None
-
-
-def _about(key: EscrowedKey) -> dict[str, object]:
-    return {
-        "id": key.key_id,
-        "owner": key.spec.owner,
-        "name": key.spec.name,
-        "scopes": list(key.spec.scopes),
-        "expires_at": format_timestamp(key.spec.expires_at),
-        "created_at": format_timestamp(key.created_at),
-    }
-
-
-def _unpack(opened: bytes) -> tuple[Secret, dict[str, object]]:
-    try:
-        secret, _, rest = opened.decode().partition("\n")
-        about = json.loads(rest)
-    except ValueError:
-        raise StoreUnavailable("An entry of the age store is not one of blnkctl's.", code="store_damaged") from None
-    if not isinstance(about, dict):
-        raise StoreUnavailable("An entry of the age store is not one of blnkctl's.", code="store_damaged")
-    return Secret(secret), about
-
-
-def _escrowed(opened: bytes) -> EscrowedKey | None:
-    try:
-        secret, about = _unpack(opened)
-        return _read_about(secret, about)
-    except (StoreUnavailable, KeyError, TypeError, ValueError):
-        return None
-
-
-def _read_about(secret: Secret, about: dict[str, object]) -> EscrowedKey | None:
-    expires_at = parse_timestamp(str(about["expires_at"]))
-    created_at = parse_timestamp(str(about["created_at"]))
-    key_id, scopes = about["id"], about["scopes"]
-    if expires_at is None or created_at is None or not isinstance(scopes, list):
-        return None
-    if not isinstance(key_id, str) or not is_key_id(key_id):
-        return None
-    spec = KeySpec(str(about["name"]), str(about["owner"]), tuple(str(scope) for scope in scopes), expires_at)
-    return EscrowedKey(key_id, spec, created_at, secret)
