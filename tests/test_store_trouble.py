@@ -311,9 +311,7 @@ def test_a_secret_that_went_away_is_told_with_what_to_do(operator: Blnkctl, comm
 
     told = failure(operator.run(*command), 7, "secret_not_held")
 
-    assert (
-        told["message"] == f"The index says that the secret of {key} is in the store, but the store does not have it."
-    )
+    assert told["message"] == f"The index says that the secret of {key} is in the age store, but it is not there."
     assert "blnkctl store sync" in told["hint"]
 
 

@@ -1,6 +1,6 @@
 """What the use-cases need from the world. Adapters implement these; tests fake them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -12,6 +12,7 @@ from blnkctl.domain.probes import ProbeAnswer, ServerProfile
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
+from blnkctl.domain.stored_forms import Comparison, StoredForm
 
 
 class Clock(Protocol):
@@ -43,6 +44,9 @@ class KeyServer(Protocol):
     def list_keys(self, owner: str) -> Iterator[ApiKey]:
         """Yield the owner's keys, newest first, as they arrive; a broken answer raises, possibly midway."""
 
+    def list_stored(self, owner: str) -> Iterator[tuple[ApiKey, StoredForm]]:
+        """Yield the owner's keys as `list_keys` does, each with its stored form, to be compared in memory."""
+
     def create(self, spec: KeySpec) -> IssuedKey:
         """Ask for a key, once.
 
@@ -69,9 +73,15 @@ class KeyServer(Protocol):
 
 
 class SecretStore(Protocol):
-    """A place that keeps secrets, and the escrow that is readable exactly when it is."""
+    """A place that keeps secrets, and the escrow that is readable exactly when it is.
+
+    `bulk_limit` is how many entries one change may write, None for any number. `settling_seconds` is how long after
+    a write a read-back proves that it lasts.
+    """
 
     kind: str
+    bulk_limit: int | None
+    settling_seconds: float
 
     @property
     def store_id(self) -> str:
@@ -133,6 +143,15 @@ class SecretStore(Protocol):
     def pending_escrows(self) -> list[str]:
         """Return the operations that have an escrow."""
 
+    def settle_escrow(self, operation: str) -> bool:
+        """Drop the escrow of an operation that ended well, once the store is proven to keep its secret.
+
+        Returns False while it is too early to tell, or where the store had lost the secret and got it back.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked; the escrow stays.
+        """
+
     def drop_escrow(self, operation: str) -> None:
         """Delete an operation's escrow, if there is one."""
 
@@ -155,8 +174,8 @@ class Journal(Protocol):
     def open_operations(self) -> list[Operation]:
         """Return what was begun and not ended, oldest first."""
 
-    def ended(self, operation_ids: Iterable[str]) -> set[str]:
-        """Return those of the operations that this journal knows to have ended."""
+    def ended(self, operation_ids: Iterable[str]) -> dict[str, KnownKey | None]:
+        """Return those of the operations that this journal knows to have ended, each with the key it left."""
 
     def remember(self, keys: Iterable[KnownKey]) -> None:
         """Insert or replace keys of the index."""
@@ -170,6 +189,9 @@ class Journal(Protocol):
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""
 
+    def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
+        """Return the keys of every server's index whose fingerprint is known, by it."""
+
     def owners(self, server: ServerUrl) -> dict[str, str]:
         """Return the known owners of a server, each with where it is known from (`added`, `index`)."""
 
@@ -178,6 +200,18 @@ class Journal(Protocol):
 
     def remove_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
         """Forget owners that were added; return how many were known."""
+
+
+class SlowForms(Protocol):
+    """Compares secrets with stored forms whose comparison takes long."""
+
+    def matches(self, form: StoredForm, secret: Secret) -> bool:
+        """Tell whether a bcrypt hash is that of a secret."""
+
+    def search(
+        self, comparisons: Iterable[Comparison], total: int, progress: Callable[[int, int], None]
+    ) -> dict[int, int]:
+        """Compare, on every processor, in the order given; return for each candidate that was found its row."""
 
 
 class Locks(Protocol):

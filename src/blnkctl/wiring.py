@@ -1,7 +1,7 @@
 """Builds adapters, each at the moment a command first needs it. The one module that knows them all."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from blnkctl.adapters.age.layout import Layout
     from blnkctl.adapters.age.maintenance import StoreKeys
     from blnkctl.adapters.age.store import AgeStore
+    from blnkctl.adapters.bcrypt_forms import BcryptForms
     from blnkctl.adapters.blnk.server import BlnkServer
     from blnkctl.adapters.config import ConfigurationFile
+    from blnkctl.adapters.env_file import EnvValue
+    from blnkctl.adapters.keyrings.items import Keyring
+    from blnkctl.adapters.keyrings.store import OsStore
     from blnkctl.adapters.locks import LockDirectory
     from blnkctl.adapters.state import StateFile
     from blnkctl.domain.contexts import AdminKeySource, Configuration
+    from blnkctl.domain.entries import StoreStatus
     from blnkctl.domain.servers import ServerUrl
     from blnkctl.ports import Clock, SecretStore
     from blnkctl.system.signals import Interrupts
@@ -42,8 +47,26 @@ class Settings:
     ask_secret: Callable[[str], Secret | None]
     trace: Callable[[str], None] | None
     on_slow: Callable[[str], None] | None
+    is_attended: Callable[[], bool]
+    notify: Callable[[str], None]
     clock: "Clock"
     signals: "Interrupts"
+
+
+class LazyStores(Mapping[str, "SecretStore"]):
+    """Stores by name, each built when it is first asked for."""
+
+    def __init__(self, builders: Mapping[str, "Callable[[], SecretStore]"]) -> None:
+        self._builders = builders
+
+    def __getitem__(self, kind: str) -> "SecretStore":
+        return self._builders[kind]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)
 
 
 class Wiring:
@@ -56,7 +79,7 @@ class Wiring:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("server", "journal"):
+        for name in ("server", "journal", "index", "_keyring"):
             adapter = self.__dict__.get(name)
             if adapter is not None:
                 adapter.close()
@@ -96,8 +119,25 @@ class Wiring:
     @cached_property
     def server(self) -> "BlnkServer":
         """The target's API."""
-        target = self.target
-        return self.connect(target.url, target.ca_file, lambda: self._admin_key(target))
+        return self.server_of(self.target)
+
+    def server_of(self, target: Target) -> "BlnkServer":
+        """Return the API of any known target; unlike the one in use, whoever asks for it closes it."""
+        return self.connect(target.url, target.ca_file, lambda: self.admin_key_of(target))
+
+    def admin_key_of(self, target: Target) -> Secret:
+        """Fetch the admin key of any known target, once.
+
+        Raises:
+            NotConfigured: it is not there.
+        """
+        if target not in self._admin_keys:
+            self._admin_keys[target] = self._admin_key(target)
+        return self._admin_keys[target]
+
+    @cached_property
+    def _admin_keys(self) -> dict[Target, Secret]:
+        return {}
 
     def connect(self, url: "ServerUrl", ca_file: str | None, admin_key: Callable[[], Secret]) -> "BlnkServer":
         """Return the API of a server that is no target yet."""
@@ -116,7 +156,7 @@ class Wiring:
     def _admin_key(self, target: Target) -> Secret:
         if target.variable is not None:
             return secret_from_text(self.environment[target.variable], target.variable)
-        return self.read_admin_key(target.admin_key, target.url, target.store, target.context)
+        return self.read_admin_key(target.admin_key, target.url, target.admin_key_store, target.context)
 
     def read_admin_key(
         self, source: "AdminKeySource", url: "ServerUrl", store: str | None, context: str | None
@@ -148,24 +188,43 @@ class Wiring:
         return self.open_store(self.target.store)
 
     def open_store(self, kind: str | None) -> "SecretStore":
-        """Return a store by its name.
+        """Return a store by its name; None is the default one."""
+        from blnkctl.domain.contexts import DEFAULT_STORE
 
-        Raises:
-            NotConfigured: none was named (`no_store`).
-        """
-        if kind is None:
-            raise NotConfigured(
-                "No secret store is named, so there is nowhere to keep a key.",
-                code="no_store",
-                hint="Make one with `blnkctl store init`, then name it: BLNKCTL_STORE=age,"
-                " or --store age of `blnkctl context add` and `set`.",
-            )
-        return self.age_store
+        return self.stores[kind or DEFAULT_STORE]
 
     @cached_property
-    def stores(self) -> dict[str, "SecretStore"]:
-        """Every store that this version has, by name."""
-        return {"age": self.age_store}
+    def stores(self) -> "Mapping[str, SecretStore]":
+        """Every store that this version has, by name, each built when it is asked for."""
+        return LazyStores({"os": lambda: self.os_store, "age": lambda: self.age_store})
+
+    def store_statuses(self) -> "list[StoreStatus]":
+        """Describe each store without asking anybody for anything."""
+        return [self.os_store.status(), self.age_keys.status(is_timed=True)]
+
+    @cached_property
+    def os_store(self) -> "OsStore":
+        """The OS keyring; it is not reached before it is used."""
+        from blnkctl.adapters.keyrings.store import OsStore
+
+        return OsStore(
+            self.state_directory / "escrow", lambda: self._keyring, self._known_usernames, self.clock.sleep
+        )
+
+    @cached_property
+    def _keyring(self) -> "Keyring":
+        from blnkctl.adapters.keyrings.choice import open_keyring
+        from blnkctl.adapters.keyrings.items import Person
+
+        person = Person(self.settings.is_attended, self.settings.notify)
+        return open_keyring(self.environment, person)
+
+    def _known_usernames(self, server: "ServerUrl") -> list[str]:
+        """Return what the index believes a keyring to hold that cannot list its items."""
+        from blnkctl.domain.entries import ADMIN
+
+        stored = [key.id for key in self.journal.known_keys(server) if key.store == "os" and key.is_stored]
+        return [ADMIN, *stored]
 
     @cached_property
     def age_store(self) -> "AgeStore":
@@ -231,6 +290,26 @@ class Wiring:
         from blnkctl.adapters.state import StateFile
 
         return StateFile(self.state_directory, self.clock.now)
+
+    @cached_property
+    def index(self) -> "StateFile":
+        """The index alone, looked into without making a file or waiting for anybody."""
+        from blnkctl.adapters.state import StateFile
+
+        return StateFile(self.state_directory, self.clock.now, is_only_looked_into=True)
+
+    def read_env_value(self, path: Path, name: str) -> "EnvValue":
+        """Return a variable's value in an env file."""
+        from blnkctl.adapters.env_file import read_env_value
+
+        return read_env_value(path, name)
+
+    @cached_property
+    def bcrypt_forms(self) -> "BcryptForms":
+        """Comparisons with bcrypt hashes."""
+        from blnkctl.adapters.bcrypt_forms import BcryptForms
+
+        return BcryptForms()
 
     @cached_property
     def locks(self) -> "LockDirectory":

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,22 +62,28 @@ class Bench:
         return self.kind.open_reader(self.directory)
 
 
-def _bench(name: str, tmp_path: Path) -> Bench:
-    bench = Bench(name, KINDS[name], tmp_path / "store")
+@contextmanager
+def _bench(name: str, directory: Path) -> Iterator[Bench]:
+    bench = Bench(name, KINDS[name], directory)
     bench.kind.make(bench.directory)
-    return bench
+    try:
+        yield bench
+    finally:
+        bench.kind.unmake(bench.directory)
 
 
 @pytest.fixture(params=READABLE)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Return a store that can be read here."""
-    return _bench(request.param, tmp_path)
+    with _bench(request.param, tmp_path / "store") as bench:
+        yield bench
 
 
 @pytest.fixture(params=sorted(KINDS))
-def any_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+def any_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Return a store of every kind, those that can only be written included."""
-    return _bench(request.param, tmp_path)
+    with _bench(request.param, tmp_path / "store") as bench:
+        yield bench
 
 
 def revealed(secret: Secret | None) -> str | None:
@@ -210,11 +218,9 @@ def test_a_secret_is_given_for_its_own_server_alone(bench: Bench) -> None:
 
 
 def test_a_store_is_the_same_for_whoever_opens_it(any_bench: Bench, tmp_path: Path) -> None:
-    other = Bench(any_bench.name, any_bench.kind, tmp_path / "other")
-    other.kind.make(other.directory)
-
-    assert any_bench.open().store_id == any_bench.open().store_id
-    assert any_bench.open().store_id != other.open().store_id
+    with _bench(any_bench.name, tmp_path / "other") as other:
+        assert any_bench.open().store_id == any_bench.open().store_id
+        assert any_bench.open().store_id != other.open().store_id
 
 
 def test_two_processes_that_write_at_once_lose_nothing(any_bench: Bench) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import httpx
 
@@ -24,9 +25,12 @@ from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
+from blnkctl.domain.stored_forms import Comparison, StoredForm
 from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
+from blnkctl.usecases.adopt import AdoptSecret
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
+from blnkctl.usecases.identify import IdentifyKeys, Place
 from blnkctl.usecases.recover import Recover, Recovered
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
 from blnkctl.usecases.secrets import VerifyKey
@@ -123,6 +127,36 @@ def a_view(row: ApiKey, status: KeyStatus = KeyStatus.ACTIVE, known: KnownKey | 
     return KeyView(row, status, known=known)
 
 
+def form_of(secret: Secret, scheme: StorageScheme) -> StoredForm:
+    """Return how a server of the fakes stores a secret; what stands for bcrypt only `FakeSlowForms` can compare."""
+    plain = secret.reveal()
+    if scheme is StorageScheme.BCRYPT:
+        return StoredForm(Secret(f"hash of {plain}"), scheme)
+    return StoredForm(Secret(sha256(plain.encode()).hexdigest() if scheme is StorageScheme.SHA256 else plain), scheme)
+
+
+class FakeSlowForms:
+    """`SlowForms` that are quick, and tell what they compared."""
+
+    def __init__(self) -> None:
+        self.compared: list[Comparison] = []
+
+    def matches(self, form: StoredForm, secret: Secret) -> bool:
+        return form == form_of(secret, StorageScheme.BCRYPT)
+
+    def search(
+        self, comparisons: Iterable[Comparison], total: int, progress: Callable[[int, int], None]
+    ) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for number, comparison in enumerate(comparisons, 1):
+            if comparison.candidate not in found:
+                self.compared.append(comparison)
+                if self.matches(comparison.form, comparison.secret):
+                    found[comparison.candidate] = comparison.row
+            progress(number, total)
+        return found
+
+
 Answer = Callable[[KeySpec], IssuedKey]
 
 
@@ -155,6 +189,10 @@ class FakeServer:
             raise self.unlistable[owner]
         rows = [row for row in self.rows if row.owner == owner]
         yield from sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+    def list_stored(self, owner: str) -> Iterator[tuple[ApiKey, StoredForm]]:
+        for row in self.list_keys(owner):
+            yield row, form_of(self.secrets[row.id], row.scheme)
 
     def create(self, spec: KeySpec) -> IssuedKey:
         self._effects.begins("POST")
@@ -217,6 +255,8 @@ class FakeStore:
     """A `SecretStore`. `is_locked`: nothing can be read; `is_write_only`: no identity is here."""
 
     kind = "age"
+    bulk_limit: int | None = None
+    settling_seconds = 0.0
 
     def __init__(self, effects: Effects) -> None:
         self.store_id = "store-1"
@@ -287,6 +327,10 @@ class FakeStore:
     def pending_escrows(self) -> list[str]:
         return list(self.escrows)
 
+    def settle_escrow(self, operation: str) -> bool:
+        self.drop_escrow(operation)
+        return True
+
     def drop_escrow(self, operation: str) -> None:
         self._effects.begins("drop the escrow")
         self.escrows.pop(operation, None)
@@ -302,6 +346,7 @@ class FakeJournal:
         self.operations: dict[str, Operation] = {}
         self.outcomes: dict[str, str] = {}
         self.index: dict[tuple[str, str], KnownKey] = {}
+        self.left: dict[str, KnownKey] = {}
         self.added_owners: list[str] = []
         self.problem: BlnkctlError | None = None
         self._effects = effects
@@ -320,13 +365,15 @@ class FakeJournal:
             self.operations[operation_id] = replace(self.operations[operation_id], phase=Phase.DONE)
             self.outcomes[operation_id] = outcome
         if key is not None:
+            self.left[operation_id] = key
             self.remember([key])
 
     def open_operations(self) -> list[Operation]:
         return [operation for operation in self.operations.values() if operation.phase is not Phase.DONE]
 
-    def ended(self, operation_ids: Iterable[str]) -> set[str]:
-        return {id_ for id_ in operation_ids if id_ in self.operations and self.operations[id_].phase is Phase.DONE}
+    def ended(self, operation_ids: Iterable[str]) -> dict[str, KnownKey | None]:
+        done = [id_ for id_ in operation_ids if id_ in self.operations and self.operations[id_].phase is Phase.DONE]
+        return {id_: self.left.get(id_) for id_ in done}
 
     def remember(self, keys: Iterable[KnownKey]) -> None:
         self._complain()
@@ -346,6 +393,14 @@ class FakeJournal:
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         return self.index.get((str(server), key_id))
+
+    def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
+        self._complain()
+        found: dict[str, list[KnownKey]] = {}
+        for key in self.index.values():
+            if key.fingerprint is not None:
+                found.setdefault(key.fingerprint, []).append(key)
+        return found
 
     def owners(self, server: ServerUrl) -> dict[str, str]:
         self._complain()
@@ -448,6 +503,7 @@ class Bench:
         self.locks = FakeLocks()
         self.approver = FakeApprover()
         self.reporter = FakeReporter()
+        self.slow_forms = FakeSlowForms()
 
     def create(self, request: CreateRequest | None = None) -> CreateResult:
         """Create a key."""
@@ -482,6 +538,28 @@ class Bench:
     def prover(self) -> ProveRevoked:
         """Return the use-case that waits until a revoked key is refused."""
         return ProveRevoked(self.server, self.clock)
+
+    def identifier(self) -> IdentifyKeys:
+        """Return the use-case that tells which key a text holds."""
+        return IdentifyKeys(self.journal, self.slow_forms, self.clock, self.reporter)
+
+    def place(self, context: str | None = "prod", admin_key: str = ADMIN_KEY, owners: tuple[str, ...] = ()) -> Place:
+        """Return this bench's server as a place to search."""
+        return Place(context, self.server, lambda: Secret(admin_key), owners)
+
+    def adopter(self) -> AdoptSecret:
+        """Return the use-case that adopts a secret."""
+        return AdoptSecret(
+            server=self.server,
+            store=self.store,
+            journal=self.journal,
+            locks=self.locks,
+            clock=self.clock,
+            signals=FakeSignals(self.effects),
+            reporter=self.reporter,
+            slow_forms=self.slow_forms,
+            actor="tester@bench",
+        )
 
     def verifier(self, server: KeyServer) -> VerifyKey:
         """Return the use-case that asks a server whether it accepts a secret."""

@@ -45,6 +45,7 @@ def test_without_flag_and_environment_the_current_context_is_meant_whole() -> No
         admin_key=AdminKeySource(command="pass show blnk"),
         context="prod",
         store="age",
+        admin_key_store="age",
         owners=("acme", "beta"),
         ca_file="/etc/ca.pem",
         is_protected=True,

@@ -5,12 +5,13 @@ Checked with plain code: a validation library would cost every command more than
 
 import tomllib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blnkctl.domain.contexts import STORES, AdminKeySource, Configuration, Context, check_context_name
+from blnkctl.domain.contexts import DEFAULT_STORE, STORES, AdminKeySource, Configuration, Context, check_context_name
 from blnkctl.domain.errors import Busy, NotConfigured, UsageError
-from blnkctl.domain.servers import parse_server_url
+from blnkctl.domain.servers import ServerUrl, parse_server_url
 from blnkctl.system.files import check_is_nobody_elses, ensure_private_directory, write_atomically
 from blnkctl.system.locks import LockBusy, locked
 
@@ -101,6 +102,12 @@ class ConfigurationFile:
                 document["current"] = new
 
         self._change(change)
+
+    def switch_store(self, url: ServerUrl, source: str, goal: str) -> None:
+        """Give every context of a server that uses one store another one."""
+        for context in self.load().contexts:
+            if context.url == url and (context.store or DEFAULT_STORE) == source:
+                self.save_context(replace(context, store=goal), make_current=False)
 
     def use_context(self, name: str) -> None:
         """Make a context the current one."""

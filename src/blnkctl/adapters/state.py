@@ -53,9 +53,10 @@ _KEY = (
 class StateFile:
     """A `Journal` in SQLite: WAL, `synchronous=FULL`, 0600. No transaction stays open across a request."""
 
-    def __init__(self, directory: Path, now: Callable[[], datetime]) -> None:
+    def __init__(self, directory: Path, now: Callable[[], datetime], *, is_only_looked_into: bool = False) -> None:
         self._path = directory / FILE_NAME
         self._now = now
+        self._is_only_looked_into = is_only_looked_into
         self._connection: sqlite3.Connection | None = None
         self._is_private = False
 
@@ -97,8 +98,9 @@ class StateFile:
         """Record an operation's end, and the key it left."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE operations SET phase = ?, outcome = ?, ended_at = ? WHERE id = ?",
-                (Phase.DONE, outcome, format_timestamp(self._now()), operation_id),
+                "UPDATE operations SET phase = ?, outcome = ?, ended_at = ?, key_id = coalesce(?, key_id)"
+                " WHERE id = ?",
+                (Phase.DONE, outcome, format_timestamp(self._now()), None if key is None else key.id, operation_id),
             )
             if key is not None:
                 _insert_key(database, key)
@@ -108,10 +110,17 @@ class StateFile:
         rows = self._read(f"SELECT {_OPERATION} FROM operations WHERE phase <> 'done' ORDER BY started_at, id")
         return self._understood(_operation, rows)
 
-    def ended(self, operation_ids: Iterable[str]) -> set[str]:
-        """Return those of the operations that this journal knows to have ended."""
-        statement = "SELECT id FROM operations WHERE id = ? AND phase = ?"
-        return {id_ for id_ in operation_ids if self._read(statement, (id_, Phase.DONE.value))}
+    def ended(self, operation_ids: Iterable[str]) -> dict[str, KnownKey | None]:
+        """Return those of the operations that this journal knows to have ended, each with the key it left."""
+        columns = ", ".join(f"keys.{column}" for column in _KEY.split(", "))
+        statement = (
+            f"SELECT {columns} FROM operations LEFT JOIN keys"
+            " ON keys.server = operations.server AND keys.id = operations.key_id"
+            " WHERE operations.id = ? AND phase = ?"
+        )
+        found = ((id_, self._read(statement, (id_, Phase.DONE.value))) for id_ in operation_ids)
+        left = {id_: [row for row in rows if row[0] is not None] for id_, rows in found if rows}
+        return {id_: next(iter(self._understood(_key, rows)), None) for id_, rows in left.items()}
 
     # --- keys ---------------------------------------------------------------------------------
 
@@ -139,12 +148,20 @@ class StateFile:
             f"SELECT {_KEY} FROM keys WHERE server = ?1 AND {condition} ORDER BY stored_at DESC, created_at DESC, id",
             (str(server), text),
         )
-        return [_key(row) for row in rows]
+        return self._understood(_key, rows)
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""
         rows = self._read(f"SELECT {_KEY} FROM keys WHERE server = ? AND id = ?", (str(server), key_id))
         return next(iter(self._understood(_key, rows)), None)
+
+    def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
+        """Return the keys of every server's index, by fingerprint."""
+        rows = self._read(f"SELECT {_KEY} FROM keys WHERE fingerprint IS NOT NULL ORDER BY created_at DESC, id")
+        found: dict[str, list[KnownKey]] = {}
+        for key in self._understood(_key, rows):
+            found.setdefault(str(key.fingerprint), []).append(key)
+        return found
 
     # --- owners -------------------------------------------------------------------------------
 
@@ -208,7 +225,10 @@ class StateFile:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        if self._is_only_looked_into:
+            database = _look_into(self._path)
+        else:
+            database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self._prepare(database)
         except BaseException:
@@ -235,10 +255,19 @@ class StateFile:
                 code="journal_newer",
                 hint="Use that newer blnkctl here, or another BLNKCTL_STATE_DIR.",
             )
+        if self._is_only_looked_into:
+            return
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA fullfsync = ON")  # macOS; elsewhere it changes nothing
         if version < SCHEMA_VERSION:
             _create_schema(database)
+
+
+def _look_into(path: Path) -> sqlite3.Connection:
+    """Open the file as it lies there: SQLite makes a log beside it even to read, unless told that nobody writes."""
+    is_in_use = all(path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-shm"))
+    address = f"{path.absolute().as_uri()}?{'mode=ro' if is_in_use else 'immutable=1'}"
+    return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)
 
 
 def _create_schema(database: sqlite3.Connection) -> None:

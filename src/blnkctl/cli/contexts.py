@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_context, complete_owner, complete_store
 from blnkctl.cli.inputs import read_secret, read_text
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.terminal import Confirmer
 from blnkctl.domain.contexts import (
+    DEFAULT_STORE,
     AdminKeySource,
     Configuration,
     Context,
@@ -22,7 +24,7 @@ from blnkctl.domain.contexts import (
     check_transport,
 )
 from blnkctl.domain.entries import ADMIN, EntryName
-from blnkctl.domain.errors import BlnkctlError, UsageError
+from blnkctl.domain.errors import BlnkctlError, StoreUnavailable, UsageError
 from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
@@ -33,7 +35,7 @@ app = application(
     "Name servers, and choose the one in use. A context is a server's URL, where its admin key is, which store keeps"
     " its secrets, and defaults. The file that holds them never holds a secret.",
     """
-    blnkctl context add prod --url https://ledger.example.com --store age
+    blnkctl context add prod --url https://ledger.example.com
     blnkctl context set prod --owner acme --protected
     blnkctl context use prod
     """,
@@ -41,10 +43,27 @@ app = application(
 DEFAULT_GRACE = "24h"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The context's name.")]
-OptionalName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The one in use unless given.")]
+KnownName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The context's name.", autocompletion=complete_context)
+]
+OptionalName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="The one in use unless given.", autocompletion=complete_context),
+]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="The server.")]
-OwnerList = Annotated[list[str] | None, typer.Option("--owner", metavar="O", help="A default owner (repeatable).")]
-Store = Annotated[str | None, typer.Option("--store", metavar="STORE", help="Where secrets are kept: age.")]
+OwnerList = Annotated[
+    list[str] | None,
+    typer.Option("--owner", metavar="O", help="A default owner (repeatable).", autocompletion=complete_owner),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="STORE",
+        help="Where secrets are kept: os (the OS keyring, unless you say otherwise) or age.",
+        autocompletion=complete_store,
+    ),
+]
 CaFile = Annotated[str | None, typer.Option("--ca-file", metavar="FILE", help="Trust this authority, and no other.")]
 AllowHttp = Annotated[
     bool | None, typer.Option("--allow-http/--no-allow-http", help="Plain http beyond this machine.")
@@ -61,6 +80,7 @@ KeyStdin = Annotated[bool, typer.Option("--admin-key-stdin", help="Read the key 
     app,
     "add",
     """
+    blnkctl context add prod --url https://ledger.example.com
     blnkctl context add prod --url https://ledger.example.com --store age
     pass blnk | blnkctl context add ci --url https://c.example --admin-key-stdin
     blnkctl context add ci --url https://c.example --admin-key-command 'pass b'
@@ -84,7 +104,8 @@ def add(
     The key is asked for unseen and put into the store, unless it stays where --admin-key-command or --admin-key-file
     find it. The first context is the one in use.
 
-    Exit codes: 0, 2 a bad name or URL, 3 no store named, 4 the key was refused or secure mode is off, 9 not reached.
+    Exit codes: 0, 2 a bad name or URL, 4 the key was refused or secure mode is off, 5 the store cannot be used, 9 not
+    reached.
     """
     run = Run.of(ctx)
     check_context_name(name)
@@ -96,10 +117,8 @@ def add(
         hint = "Example: --url https://ledger.example.com"
         raise UsageError("The server's --url is missing; nothing was kept.", code="no_url", hint=hint)
     source = _source(admin_key_command, admin_key_file, admin_key_stdin)
-    named_store = store or run.environment.get("BLNKCTL_STORE")
-    secret_store = run.wiring.open_store(None if named_store is None else check_store_kind(named_store))
-    if source == AdminKeySource():
-        secret_store.store_id  # noqa: B018 (a store that is not there is met before the key is asked for)
+    named_store = check_store_kind(store or run.environment.get("BLNKCTL_STORE") or DEFAULT_STORE)
+    _try_store(run, named_store, is_needed=source == AdminKeySource())
     context = Context(
         name=name,
         url=parse_server_url(url),
@@ -117,7 +136,7 @@ def add(
 @command(app, "set", "blnkctl context set prod --owner acme --owner globex")
 def set_(
     ctx: typer.Context,
-    name: Name,
+    name: KnownName,
     url: Url = None,
     owner: OwnerList = None,
     store: Store = None,
@@ -152,6 +171,7 @@ def set_(
         _forget_admin_key(run, old)
     else:
         _check_transport(run, changed)
+        _check_admin_key_is_in(run, changed, old)
         run.wiring.configuration_file.save_context(changed, make_current=False)
     return run.finish(Result([_record(changed, run.wiring.configuration_file.load())], is_list=False, is_sheet=True))
 
@@ -165,11 +185,11 @@ def list_contexts(ctx: typer.Context) -> int:
     run = Run.of(ctx)
     configuration = _configuration(run)
     records = [_record(context, configuration) for context in configuration.contexts]
-    return run.finish(Result(records, when_empty="There is none yet: blnkctl context add NAME --url URL --store age"))
+    return run.finish(Result(records, when_empty="There is none yet: blnkctl context add NAME --url URL"))
 
 
 @command(app, "use", "blnkctl context use prod")
-def use(ctx: typer.Context, name: Name) -> int:
+def use(ctx: typer.Context, name: KnownName) -> int:
     """Make a context the one in use.
 
     Exit codes: 0, 3 the configuration cannot be written, 7 no such context.
@@ -194,7 +214,7 @@ def show(ctx: typer.Context, name: OptionalName = None) -> int:
 @command(app, "rename", "blnkctl context rename prod production")
 def rename(
     ctx: typer.Context,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The name now.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The name now.", autocompletion=complete_context)],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The name to be.")],
 ) -> int:
     """Rename a context.
@@ -212,7 +232,7 @@ def rename(
 
 
 @command(app, "remove", "blnkctl context remove old-staging")
-def remove(ctx: typer.Context, name: Name) -> int:
+def remove(ctx: typer.Context, name: KnownName) -> int:
     """Remove a context, and its admin key if no other context uses that server. Stored keys stay.
 
     Exit codes: 0, 7 no such context, 11 not confirmed.
@@ -312,6 +332,31 @@ def _check_and_save(run: Run, context: Context, from_stdin: bool, *, make_curren
         raise
 
 
+def _try_store(run: Run, kind: str, *, is_needed: bool) -> None:
+    """Meet a store that is not there before the key is asked for; one that only later keys need is told."""
+    try:
+        with run.wiring.open_store(kind).writing():
+            pass
+    except StoreUnavailable as problem:
+        if is_needed:
+            raise
+        run.terminal.warn(f"{problem.message} Keys cannot be created until that is mended. {problem.hint or ''}")
+
+
+def _check_admin_key_is_in(run: Run, changed: Context, old: Context) -> None:
+    """A context given another store would look for its admin key there."""
+    is_moved = (changed.store or DEFAULT_STORE) != (old.store or DEFAULT_STORE)
+    if not is_moved or changed.admin_key != AdminKeySource():
+        return
+    if run.wiring.open_store(changed.store).get(EntryName(changed.url, ADMIN)) is None:
+        raise UsageError(
+            f"The admin key of {changed.url} is not in the {changed.store} store; nothing was changed.",
+            code="admin_key_elsewhere",
+            hint=f"Move it, with the keys: blnkctl store move --to {changed.store} --context {changed.name}."
+            " Or give it anew: --admin-key-stdin",
+        )
+
+
 def _typed_key(run: Run, context: Context, from_stdin: bool) -> Secret | None:
     """Return a key that is to be stored, None where it stays in a file or with a command."""
     if from_stdin:
@@ -336,7 +381,8 @@ def _fetcher(run: Run, context: Context, secret: Secret | None) -> Callable[[], 
 
 def _forget_admin_key(run: Run, context: Context) -> None:
     """Delete the stored admin key of what was a context, unless one that is left takes it from there too."""
-    if context.store is None or needs_stored_key(context.url, run.wiring.configuration_file.load().contexts):
+    is_stored = context.admin_key == AdminKeySource()
+    if not is_stored or needs_stored_key(context.url, run.wiring.configuration_file.load().contexts):
         return
     try:
         run.wiring.open_store(context.store).delete(EntryName(context.url, ADMIN))
@@ -393,7 +439,7 @@ def _record(context: Context, configuration: Configuration) -> dict[str, object]
     return {
         "name": context.name,
         "url": str(context.url),
-        "store": context.store,
+        "store": context.store or DEFAULT_STORE,
         "owners": list(context.owners),
         "protected": context.protected,
         "grace": DEFAULT_GRACE,

@@ -15,9 +15,13 @@ class KeysGroup(LazyGroup):
         "list": ("blnkctl.cli.keys_list", "List keys."),
         "show": ("blnkctl.cli.keys_show", "Show keys."),
         "verify": ("blnkctl.cli.keys_verify", "Ask whether a stored secret authenticates."),
+        "can": ("blnkctl.cli.keys_can", "Tell whether a key may do a request, and what would mend it."),
         "exec": ("blnkctl.cli.keys_exec", "Run a command with a key in its environment."),
         "reveal": ("blnkctl.cli.keys_reveal", "Print a stored secret."),
+        "import": ("blnkctl.cli.keys_import", "Adopt a secret that was made elsewhere."),
+        "identify": ("blnkctl.cli.keys_identify", "Tell which key a text holds."),
         "revoke": ("blnkctl.cli.keys_revoke", "Revoke keys."),
+        "forget": ("blnkctl.cli.keys_forget", "Delete the local copy of a revoked key's secret."),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from blnkctl.cli.arguments import child_command
+from blnkctl.cli.completers import complete_stored_key
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import UsageError
@@ -31,7 +32,12 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 )
 def exec_(
     ctx: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="An id, a beginning of one, or OWNER/NAME.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY", help="An id, a beginning of one, or OWNER/NAME.", autocompletion=complete_stored_key
+        ),
+    ],
     words: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help="What to run.")] = None,
     env: Annotated[str, typer.Option("--env", metavar="VAR", help="The variable that holds the key.")] = (
         DEFAULT_VARIABLE
@@ -49,7 +55,7 @@ def exec_(
     if _VARIABLE.fullmatch(env) is None:
         hint = "Letters, digits and '_', not beginning with a digit."
         raise UsageError(f"--env {env!r} is no name of a variable.", code="bad_variable", hint=hint)
-    _, secret = ReadSecret(run.target.url, run.wiring.store, run.wiring.journal, run.wiring.clock).run(
+    _, secret = ReadSecret(run.target.url, run.wiring.stores, run.wiring.journal, run.wiring.clock).run(
         parse_key_word(key)
     )
     environment = child_environment(run.environment) | {env: secret.reveal()}

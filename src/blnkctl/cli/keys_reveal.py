@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_stored_key
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
@@ -23,7 +24,12 @@ app = application("Print a stored secret.", "blnkctl keys reveal KEY")
 )
 def reveal(
     ctx: typer.Context,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="An id, a beginning of one, or OWNER/NAME.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY", help="An id, a beginning of one, or OWNER/NAME.", autocompletion=complete_stored_key
+        ),
+    ],
 ) -> int:
     """Print a stored secret, alone; without a newline where standard output is no terminal.
 
@@ -35,7 +41,7 @@ def reveal(
     target = run.target
     if run.terminal.shows_tables:
         run.confirmer().approve("Show the secret on this terminal?")
-    known, secret = ReadSecret(target.url, run.wiring.store, run.wiring.journal, run.wiring.clock).run(
+    known, secret = ReadSecret(target.url, run.wiring.stores, run.wiring.journal, run.wiring.clock).run(
         parse_key_word(key)
     )
     if run.flags.output == "json":

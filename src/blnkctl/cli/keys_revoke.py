@@ -47,6 +47,7 @@ _SHOWN = 20
     blnkctl keys revoke acme/billing
     blnkctl keys revoke api_key_3caf24 --wait
     blnkctl keys revoke --owner acme --name 'ci-*' --status active --dry-run
+    blnkctl keys revoke --secret-stdin --wait --yes < paste.txt
     """,
 )
 def revoke(
@@ -57,37 +58,61 @@ def revoke(
     all_owners: AllOwners = False,
     status: Statuses = None,
     name: NameGlob = None,
+    secret_stdin: Annotated[
+        bool, typer.Option("--secret-stdin", help="The key whose secret is in the text on standard input.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when every server process refuses the key.")] = False,
     wait_limit: Annotated[str, typer.Option("--wait-limit", metavar="D", help="Give up waiting after this.")] = "6m",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be revoked, and send nothing.")] = False,
 ) -> int:
     """Revoke keys, named by KEY or by selectors. A revoked key stays listed and works never again.
 
-    Without --wait other server processes may accept the key for a minute more. --wait needs the stored secret: it
-    returns when twenty answers in a row, over at least 70 seconds, refused it.
+    Without --wait other server processes may accept the key for a minute more. --wait needs the stored secret, or the
+    one of --secret-stdin: it returns when twenty answers in a row, over at least 70 seconds, refused it.
+
+    --secret-stdin reads any text, as `keys identify` does, and finds the one key of the server in use that it holds.
+    Where the text is piped nobody can be asked: give --yes.
 
     Exit codes: 0 revoked, also if they were already, 2 several live keys fit, 6 unknown, 7 no such key, 8 some failed
     or the proof was not reached, 11 not confirmed, 12 Core before 0.12.
     """
     run = Run.of(ctx)
     limit = parse_duration(wait_limit, flag="--wait-limit")
-    has_selector = bool(owners_from or all_owners or status or name is not None or (owner and not keys))
-    views = (
-        _selected(run, keys, owner, owners_from, all_owners, status, name)
-        if has_selector
-        else _named(run, keys, owner)
-    )
+    narrows = bool(owners_from or all_owners or status or name is not None)
+    is_bulk = narrows or bool(owner and not keys and not secret_stdin)
+    if secret_stdin:
+        views, secrets = _by_text(run, owner, is_contradicted=narrows or bool(keys))
+    else:
+        secrets = {}
+        views = (
+            _selected(run, keys, owner, owners_from, all_owners, status, name)
+            if is_bulk
+            else _named(run, keys, owner)
+        )
     if dry_run:
         return run.finish(_plan(views))
-    secrets = read_secrets_for_proof(views, run.wiring.store, run.wiring.server) if wait else {}
+    if wait and not secrets:
+        secrets = read_secrets_for_proof(views, run.wiring.stores, run.wiring.server)
     if _live(views):
-        _confirm(run, views, bulk=has_selector)
+        _confirm(run, views, bulk=is_bulk)
     revocations = _revoke(run, views)
     if wait:
         revocations = [_prove(run, item, secrets[item.view.key.id], limit) for item in revocations]
     elif any(item.result is RevokeResult.REVOKED for item in revocations):
         run.terminal.note("Other server processes may accept a revoked key for a minute more; --wait waits for that.")
     return run.finish(_result(revocations))
+
+
+def _by_text(run: Run, owner: list[str] | None, *, is_contradicted: bool) -> tuple[list[KeyView], dict[str, Secret]]:
+    """Return the key that the text on standard input holds, and by its id the secret, for the proof."""
+    from blnkctl.cli.key_search import find_by_text
+
+    if is_contradicted:
+        hint = "Nothing was revoked; leave one of them out."
+        raise UsageError("Give KEYs, selectors or --secret-stdin.", code="contradiction", hint=hint)
+    run.change_target()
+    view, secret = find_by_text(run, owner)
+    return [view], {view.key.id: secret}
 
 
 def _named(run: Run, keys: list[str] | None, owner: list[str] | None) -> list[KeyView]:

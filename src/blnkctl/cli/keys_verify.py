@@ -37,7 +37,7 @@ def verify(ctx: typer.Context, keys: Keys = None, owner: OwnerHint = None) -> in
     run = Run.of(ctx)
     words = key_words(keys)
     target, wiring = run.target, run.wiring
-    secrets = ReadSecret(target.url, wiring.store, wiring.journal, wiring.clock)
+    secrets = ReadSecret(target.url, wiring.stores, wiring.journal, wiring.clock)
     held = [secrets.run(word) for word in words]
     reader = key_reader(run, owner)
     verifier = VerifyKey(wiring.server, wiring.clock, run.terminal)

@@ -53,6 +53,8 @@ class Run:
             ask_secret=self.terminal.ask_secret,
             trace=self.terminal.trace if self.flags.manners.verbose else None,
             on_slow=self.terminal.note if self.terminal.is_watched else None,
+            is_attended=lambda: self.terminal.is_attended,
+            notify=self.terminal.tell,
             clock=SystemClock(),
             signals=self.signals,
         )

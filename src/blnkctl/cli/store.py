@@ -1,26 +1,32 @@
 """`blnkctl store …`."""
 
+import secrets
 from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_store
 from blnkctl.cli.inputs import read_secret
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import key_reader
-from blnkctl.domain.entries import StoreStatus
-from blnkctl.domain.errors import Incomplete, StoreUnavailable, UsageError
+from blnkctl.domain.contexts import STORES, check_store_kind
+from blnkctl.domain.entries import EntryName, StoreStatus
+from blnkctl.domain.errors import BlnkctlError, Incomplete, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp, parse_duration
+from blnkctl.usecases.move import MovedEntry, MoveEntries
 from blnkctl.usecases.upkeep import Prune, PruneEntry, Sync
 
 app = application(
-    "Make and look after the age store: one encrypted file a secret, which the stock `age -d` opens as well.",
+    "Look after the stores of secrets: the OS keyring (os, the default), and the age store (age), one encrypted file"
+    " a secret, for machines without a keyring.",
     """
-    blnkctl store init
     blnkctl store status
-    blnkctl store unlock --for 8h
+    blnkctl store init                    # makes the age store
+    blnkctl store move --to age
     """,
 )
 Recipients = Annotated[
@@ -69,18 +75,26 @@ def init(
     made = keys.initialise(recipient or (), passphrase, own_identity=not no_identity)
     if not made.made:
         run.terminal.note("Another blnkctl made the store at the same time; that one is used.")
-    run.terminal.note("To use it: BLNKCTL_STORE=age, or blnkctl context add NAME --url URL --store age")
+    run.terminal.note(
+        "To use it: BLNKCTL_STORE=age, or --store age of `blnkctl context add` and `set`."
+        " To move keys that are in the OS keyring: blnkctl store move --to age"
+    )
     return run.finish(_status(keys.status()))
 
 
 @command(app, "status", "blnkctl store status")
 def status(ctx: typer.Context) -> int:
-    """Show where the store is, whether it can be read, and how many secrets it holds. Asks for nothing.
+    """Show each store: whether it can be used now, what keeps it, how many secrets it holds, how long reading takes.
 
-    Exit codes: 0, also where there is none.
+    Asks for nothing, and never shows a dialog.
+
+    Exit codes: 0, also where a store cannot be used.
     """
     run = Run.of(ctx)
-    return run.finish(_status(run.wiring.age_keys.status()))
+    statuses = run.wiring.store_statuses()
+    for problem in (status.problem for status in statuses if status.problem is not None):
+        run.terminal.note(problem)
+    return run.finish(_status(*statuses))
 
 
 @command(app, "unlock", "blnkctl store unlock --for 8h")
@@ -147,6 +161,80 @@ def rekey(
     return run.finish(_status(keys.status()))
 
 
+@command(
+    app,
+    "move",
+    """
+    blnkctl store move --to age --dry-run
+    blnkctl store move --to os
+    """,
+)
+def move(
+    ctx: typer.Context,
+    to: Annotated[
+        str, typer.Option("--to", metavar="STORE", help="Where to: os or age.", autocompletion=complete_store)
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be moved.")] = False,
+) -> int:
+    """Move what the other store holds of this server: its keys and its admin key. Can be interrupted and run again.
+
+    Each entry is written, read back and compared, read back once more a second later, and only then removed from
+    where it was. The contexts of this server then use the new store.
+
+    Exit codes: 0, 2 more than the keyring takes in one change, 5 a store cannot be used, 8 an entry was left, or
+    something is unfinished, 11 not confirmed.
+    """
+    run = Run.of(ctx)
+    target = run.change_target()
+    moving = _moving(run, target.url, check_store_kind(to))
+    plan = moving.plan()
+    if dry_run or not plan:
+        if not plan:
+            run.terminal.note(f"The {moving.source.kind} store holds nothing of {target.url}.")
+        return run.finish(Result([_moved(moving, entry.username, "to be moved", None) for entry in plan]))
+    question = f"Move {_entries(len(plan))} of {target.url} from the {moving.source.kind} store to {to}?"
+    run.confirmer().approve(question)
+    with run.terminal.progress("Moving") as advance:
+        moved = moving.run(plan, EntryName(target.url, f"canary-{secrets.token_hex(8)}"), advance)
+    _tell_of_environment(run, to)
+    records = [_moved(moving, item.username, "left" if item.problem else "moved", item.problem) for item in moved]
+    errors: list[BlnkctlError] = [_left(item, moving) for item in moved if item.problem]
+    return run.finish(Result(records, errors=errors))
+
+
+def _moving(run: Run, url: ServerUrl, goal: str) -> MoveEntries:
+    (source,) = (kind for kind in STORES if kind != goal)
+    wiring = run.wiring
+    return MoveEntries(
+        server=url,
+        source=wiring.stores[source],
+        goal=wiring.stores[goal],
+        journal=wiring.journal,
+        clock=wiring.clock,
+        switch_contexts=lambda: wiring.configuration_file.switch_store(url, source, goal),
+    )
+
+
+def _tell_of_environment(run: Run, goal: str) -> None:
+    named = run.environment.get("BLNKCTL_STORE")
+    if named not in (None, "", goal):
+        run.terminal.warn(f"BLNKCTL_STORE still names {named}: set it to {goal}.")
+
+
+def _left(item: MovedEntry, moving: MoveEntries) -> Incomplete:
+    return Incomplete(
+        f"{item.username} was left in the {moving.source.kind} store: {item.problem}.",
+        code="entry_differs",
+        hint="Find out which is right (blnkctl keys verify), delete the other copy, then run this again.",
+        target=item.username,
+    )
+
+
+def _moved(moving: MoveEntries, username: str, action: str, reason: str | None) -> dict[str, object]:
+    stores = {"from": moving.source.kind, "to": moving.goal.kind}
+    return {"id": username, "action": action, **stores, "reason": reason}
+
+
 @command(app, "sync", "blnkctl store sync")
 def sync(ctx: typer.Context) -> int:
     """Rebuild the index: ask the store for each key that the server lists for the known owners.
@@ -188,7 +276,7 @@ def prune(
     plan = pruning.plan()
     deletable = [entry for entry in plan if entry.is_deletable]
     if deletable and not dry_run:
-        run.confirmer().approve(f"Delete {len(deletable)} entr{'y' if len(deletable) == 1 else 'ies'} of the store?")
+        run.confirmer().approve(f"Delete {_entries(len(deletable))} of the {run.wiring.store.kind} store?")
         pruning.run(plan)
     if not dry_run:
         run.wiring.store.sweep()
@@ -202,16 +290,25 @@ def _pruned(entry: PruneEntry, dry_run: bool) -> dict[str, object]:
     return {"id": entry.username, "action": action, "reason": entry.reason}
 
 
-def _status(status: StoreStatus) -> Result:
-    record: dict[str, object] = {
-        "store": "age",
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
+def _status(*statuses: StoreStatus) -> Result:
+    return Result([_status_record(status) for status in statuses], is_sheet=True)
+
+
+def _status_record(status: StoreStatus) -> dict[str, object]:
+    return {
+        "store": status.kind,
         "state": status.state,
         "entries": status.entries,
         "identity": status.identity,
-        "path": str(status.directory),
+        "path": None if status.directory is None else str(status.directory),
         "recipients": list(status.recipients),
+        "backend": status.backend,
+        "latency_ms": None if status.latency is None else round(status.latency * 1000, 1),
     }
-    return Result([record], is_sheet=True)
 
 
 def _new_passphrase(run: Run, from_stdin: bool) -> Secret:

@@ -7,7 +7,8 @@ from blnkctl.domain.errors import UsageError
 from blnkctl.domain.servers import ServerUrl
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-STORES = ("age",)
+STORES = ("os", "age")
+DEFAULT_STORE = "os"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class AdminKeySource:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A named server and the defaults for working with it. `store` None: none was named."""
+    """A named server and the defaults for working with it. `store` None: none was named, so the default is meant."""
 
     name: str
     url: ServerUrl

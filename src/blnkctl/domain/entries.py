@@ -10,6 +10,12 @@ from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
 
 ADMIN = "admin"
+_CANARY = "canary-"
+
+
+def is_canary(username: str) -> bool:
+    """Tell whether an entry is one that a preflight writes and drops."""
+    return username.startswith(_CANARY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,18 @@ class EscrowReading:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """A store as it is. `entries` counts every server's; `recipients` are the public keys that can read."""
+    """A store as it is.
 
-    directory: Path
+    `entries` counts every server's, None where it cannot; `backend` is what keeps them; `latency` is seconds for
+    reading, None where nothing was read; `recipients` are the public keys that can read an age store.
+    """
+
+    kind: str
     state: str
-    entries: int
-    identity: str
+    entries: int | None
+    identity: str | None
+    directory: Path | None
     recipients: tuple[str, ...]
+    backend: str
+    latency: float | None = None
+    problem: str | None = None

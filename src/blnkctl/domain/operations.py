@@ -12,6 +12,7 @@ class OperationKind(StrEnum):
 
     CREATE = "create"
     REVOKE = "revoke"
+    IMPORT = "import"
 
 
 class Phase(StrEnum):

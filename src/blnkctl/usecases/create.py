@@ -32,6 +32,7 @@ from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.probes import ServerProfile
 from blnkctl.domain.scopes import equals_full_access, warnings_about
 from blnkctl.domain.secret import Secret
+from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import (
     name_lock,
     operation_lock,
@@ -91,6 +92,7 @@ class CreateKey:
             OutcomeUnknown: `recover` finds out. Incomplete: the key exists, its end is not recorded.
         """
         url = self.server.url
+        settle_escrows([self.store], self.journal)
         what = f"{escape_unsafe(f'{request.owner}/{request.name}')}"
         with self.locks.hold([name_lock(url, request.owner, request.name)], what):
             with telling("Nothing was created."):
@@ -281,7 +283,7 @@ class CreateKey:
                 target=issued.key.id,
             ) from None
         with suppress(StoreUnavailable):
-            self.store.drop_escrow(operation.id)
+            self.store.settle_escrow(operation.id)
         return known
 
     # --- ways back ----------------------------------------------------------------------------

@@ -23,9 +23,11 @@ from blnkctl.domain.errors import (
 from blnkctl.domain.keys import ApiKey, KeySpec, StorageScheme
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import Operation, OperationKind, Phase
+from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evidence, Sighting, StoreAnswer, decide
 from blnkctl.domain.secret import Secret
 from blnkctl.usecases.create import known_from
+from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import (
     key_lock,
     operation_lock,
@@ -88,7 +90,7 @@ class Recover:
             BlnkctlError: the server cannot be asked at all; nothing was touched.
         """
         if not self.dry_run:
-            self._drop_ended_escrows()
+            settle_escrows(self.stores.values(), self.journal)
         everything = self.journal.open_operations()
         ours = [operation for operation in everything if operation.server == str(self.server.url)]
         if len(ours) < len(everything):
@@ -99,13 +101,6 @@ class Recover:
             profile = self.server.profile()
         judge = replace(self, clock_skew=profile.clock_skew or timedelta())
         return [judge._settle_unless_running(operation, profile.generation.can_list) for operation in ours]
-
-    def _drop_ended_escrows(self) -> None:
-        """Delete escrows of operations that ended here; another machine's, unknown to this journal, are its own."""
-        for store in self.stores.values():
-            for operation_id in self.journal.ended(store.pending_escrows()):
-                with suppress(StoreUnavailable, Busy):
-                    store.drop_escrow(operation_id)
 
     def _mention_others(self, everything: Sequence[Operation]) -> None:
         others = sorted({operation.server for operation in everything} - {str(self.server.url)})
@@ -128,6 +123,8 @@ class Recover:
             return self._settle_revoke(operation)
         if operation.phase is Phase.PREFLIGHT:
             return self._close(operation, RecoverDecision.UNDONE, "Nothing had been sent.")
+        if operation.kind is OperationKind.IMPORT:
+            return self._settle_import(operation)
         return self._settle_create(operation, can_list)
 
     # --- revokes ------------------------------------------------------------------------------
@@ -150,6 +147,29 @@ class Recover:
                 self.journal.remember([replace(known, is_revoked=True, revoked_at=row.revoked_at)])
             self.journal.close_operation(operation.id, "recovered: revoked")
         return Recovered(operation, RecoverDecision.FINISHED, message)
+
+    # --- imports ------------------------------------------------------------------------------
+
+    def _settle_import(self, operation: Operation) -> Recovered:
+        """Record what the store holds, if the server does not refuse it. The key is somebody's: it stays as it is."""
+        rows = [row for row in self.server.list_keys(operation.owner) if row.id == operation.key_id]
+        if not rows:
+            raise server_restored(self.server.url, f"the key {operation.key_id}, listed before, is gone there")
+        store = self._store_of(operation)
+        if store is None:
+            raise _store_away(operation)
+        entry = EntryName(self.server.url, rows[0].id)
+        secret = _read_if_possible(store, entry)
+        if not store.holds(entry) or (secret is not None and self._is_unknown(secret)):
+            message = f"The secret of {rows[0].id} was not stored; import it again."
+            return self._close(operation, RecoverDecision.UNDONE, message)
+        if not self.dry_run:
+            self._record(operation, rows[0], secret)
+        return Recovered(operation, RecoverDecision.FINISHED, f"The secret of {rows[0].id} is in the store.")
+
+    def _is_unknown(self, secret: Secret) -> bool:
+        """Tell whether the entry is not this key's: what stood there before the import, and was to be replaced."""
+        return self.server.probe(secret).verdict is ProbeVerdict.UNKNOWN_KEY
 
     # --- creates: evidence --------------------------------------------------------------------
 
@@ -309,7 +329,7 @@ class Recover:
     def _record(self, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
         known = known_from(operation, row, secret, self.clock.now())
         self.journal.close_operation(operation.id, "recovered: stored", key=known)
-        self._clean(operation)
+        self._clean(operation, is_stored=True)
 
     def _revoke(self, operation: Operation, row: ApiKey) -> Recovered:
         if not self.dry_run and not self._is_revoked_for_certain(row):
@@ -343,13 +363,16 @@ class Recover:
             self.journal.close_operation(operation.id, f"recovered: {message}")
         return Recovered(operation, decision, message)
 
-    def _clean(self, operation: Operation) -> None:
+    def _clean(self, operation: Operation, *, is_stored: bool = False) -> None:
         """Delete the canary, the escrow and what was half-written, where the store is here."""
         store = self._store_of(operation)
         if store is not None:
             with suppress(StoreUnavailable, Busy):
                 store.delete(EntryName(self.server.url, operation.canary))
-                store.drop_escrow(operation.id)
+                if is_stored:
+                    store.settle_escrow(operation.id)
+                else:
+                    store.drop_escrow(operation.id)
             store.sweep()
 
     def _leave(self, operation: Operation, found: _Findings) -> Recovered:
@@ -390,6 +413,12 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
         revoked_at=None,
         scheme=StorageScheme.PLAINTEXT,
     )
+
+
+def _store_away(operation: Operation) -> StoreUnavailable:
+    message = "The store that it used is not here; nothing was touched."
+    hint = "Bring it back, then recover again."
+    return StoreUnavailable(message, code="store_missing", hint=hint, target=operation.id)
 
 
 def _waiting(operation: Operation, message: str) -> Recovered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -280,7 +280,7 @@ def _not_proven(key_id: str, proof: Proof, limit: timedelta) -> Incomplete:
 
 
 def read_secrets_for_proof(
-    views: Sequence[KeyView], store: SecretStore | None, server: KeyServer
+    views: Sequence[KeyView], stores: Mapping[str, SecretStore], server: KeyServer
 ) -> dict[str, Secret]:
     """Return each key's stored secret, by id, before anything is sent.
 
@@ -290,8 +290,8 @@ def read_secrets_for_proof(
     found: dict[str, Secret] = {}
     for view in views:
         secret = None
-        if store is not None and view.known is not None:
-            secret = held_secret(store, server.url, view.known)
+        if view.known is not None:
+            secret = held_secret(stores, server.url, view.known)
         if secret is None:
             raise UsageError(
                 f"--wait needs the secret of {view.key.id}, which is not held here. Nothing was sent.",

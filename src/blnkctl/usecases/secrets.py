@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
+from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.listing import current_known
 
 if TYPE_CHECKING:
@@ -21,13 +23,16 @@ ATTEMPTS = 3
 PAUSE = 2.5
 
 
-def held_secret(store: SecretStore, server: ServerUrl, known: KnownKey) -> Secret | None:
-    """Return what the store holds for a key, if it is still what was put there.
+def held_secret(stores: Mapping[str, SecretStore], server: ServerUrl, known: KnownKey) -> Secret | None:
+    """Return what a key's own store holds for it, if it is still what was put there.
+
+    Which store that is the index says: a context may have been given another one since.
 
     Raises:
         StoreUnavailable: it is another secret, or the store cannot be read.
     """
-    secret = store.get(EntryName(server, known.id))
+    store = stores.get(known.store or "")
+    secret = None if store is None else store.get(EntryName(server, known.id))
     if secret is not None and known.fingerprint not in (None, secret.fingerprint()):
         raise StoreUnavailable(
             f"The store holds another secret of {known.id} than the one that was put into it.",
@@ -43,7 +48,7 @@ class ReadSecret:
     """Finds a key by the index alone and reads its secret. No network."""
 
     server: ServerUrl
-    store: SecretStore
+    stores: Mapping[str, SecretStore]
     journal: Journal
     clock: Clock
 
@@ -54,15 +59,26 @@ class ReadSecret:
             NotFound: it is not held here. StoreUnavailable: the store cannot be read.
         """
         known = current_known(word, self.journal.known_fitting(self.server, word), self.server, self.clock)
-        secret = held_secret(self.store, self.server, known)
+        self._settle(known)
+        secret = held_secret(self.stores, self.server, known)
         if secret is None:
-            raise NotFound(
-                f"The index says that the secret of {known.id} is in the store, but the store does not have it.",
-                code="secret_not_held",
-                hint="Is BLNKCTL_STORE_DIR right? If the store was lost: blnkctl store sync, then make a new key.",
-                target=known.id,
-            )
+            raise self._missing(known)
         return known, secret
+
+    def _settle(self, known: KnownKey) -> None:
+        """A store that lost what it was given gets it back from the escrow, before it is asked."""
+        store = self.stores.get(known.store or "")
+        if store is not None:
+            settle_escrows([store], self.journal)
+
+    def _missing(self, known: KnownKey) -> NotFound:
+        return NotFound(
+            f"The index says that the secret of {known.id} is in the {known.store} store, but it is not there.",
+            code="secret_not_held",
+            hint="Is that the store that it was put into (BLNKCTL_STORE_DIR, the keyring of another session)?"
+            " If it was lost: blnkctl store sync, then make a new key.",
+            target=known.id,
+        )
 
 
 @dataclass(frozen=True, slots=True)

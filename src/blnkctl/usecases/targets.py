@@ -16,7 +16,7 @@ from blnkctl.domain.servers import ServerUrl, parse_server_url
 ADMIN_KEY_VARIABLES = ("BLNKCTL_ADMIN_KEY", "BLNKCTL_ADMIN_KEY_FILE", "BLNKCTL_ADMIN_KEY_COMMAND")
 
 FIRST_STEPS = (
-    "To a first key: blnkctl store init; blnkctl context add NAME --url URL --store age;"
+    "To a first key: blnkctl context add NAME --url URL (no OS keyring here? blnkctl store init, then --store age);"
     " blnkctl keys create NAME --owner O --scope R:A."
     " Without a context: BLNKCTL_URL and BLNKCTL_ADMIN_KEY. To try it on a throwaway server: blnkctl sandbox -- bash"
 )
@@ -24,13 +24,18 @@ FIRST_STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server, its admin key's source and the defaults in force. `variable`: the key itself is in that variable."""
+    """A server, its admin key's source and the defaults in force.
+
+    `variable`: the admin key itself is in that variable. `admin_key_store`: where it was stored, whichever store is in
+    force now for the keys (`store`).
+    """
 
     url: ServerUrl
     admin_key: AdminKeySource
     variable: str | None = None
     context: str | None = None
     store: str | None = None
+    admin_key_store: str | None = None
     owners: tuple[str, ...] = ()
     default_owner: str | None = None
     ca_file: str | None = None
@@ -110,6 +115,7 @@ def _from_context(context: Context, given: Mapping[str, str], *, outright: bool)
         variable=variable,
         context=context.name,
         store=_store(given, context.store),
+        admin_key_store=context.store,
         owners=context.owners,
         default_owner=given.get("BLNKCTL_OWNER"),
         ca_file=given.get("BLNKCTL_CA_FILE") or context.ca_file,

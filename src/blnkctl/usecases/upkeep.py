@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.entries import EntryName
+from blnkctl.domain.entries import EntryName, is_canary
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
 from blnkctl.domain.operations import KnownKey
@@ -59,12 +59,12 @@ class Prune:
             for plan in done:
                 self.store.delete(EntryName(url, plan.username))
         known = [self.journal.find_known(url, plan.username) for plan in done]
-        self.journal.remember(_forgotten(key) for key in known if key is not None)
+        self.journal.remember(without_secret(key) for key in known if key is not None)
         return done
 
 
 def _plan(username: str, listed: dict[str, KeyView], open_canaries: set[str]) -> PruneEntry | None:
-    if username.startswith("canary-"):
+    if is_canary(username):
         return None if username in open_canaries else PruneEntry(username, "a leftover canary", True)
     if not username.startswith(ID_PREFIX):
         return None
@@ -80,7 +80,8 @@ def _listed(reader: KeyReader) -> dict[str, KeyView]:
     return {view.key.id: view for view in views}
 
 
-def _forgotten(key: KnownKey) -> KnownKey:
+def without_secret(key: KnownKey) -> KnownKey:
+    """Return a key of the index whose secret is held nowhere here."""
     return replace(key, store=None, store_id=None, stored_at=None)
 
 
@@ -113,18 +114,25 @@ class Sync:
                 code="no_owner",
                 hint="Remember the owners, then run this again: blnkctl owners add O…",
             )
-        changes, found, lost = [], [], []
-        for view in _listed(self.reader).values():
-            is_held = self.store.holds(EntryName(self.reader.server.url, view.key.id))
-            if is_held and not view.is_stored:
-                changes.append(self._learnt(view))
-                found.append(view.key.id)
-            elif not is_held and view.is_stored and view.known is not None:
-                changes.append(_forgotten(view.known))
-                lost.append(view.key.id)
-        if changes:
-            self.journal.remember(changes)
-        return SyncResult(tuple(found), tuple(lost))
+        compared = [(view, self._is_held(view)) for view in _listed(self.reader).values()]
+        found = [view for view, is_held in compared if is_held and not view.is_stored]
+        lost = [view.known for view, is_held in compared if not is_held and self._is_believed_here(view.known)]
+        self._record(found, [key for key in lost if key is not None])
+        return SyncResult(tuple(view.key.id for view in found), tuple(key.id for key in lost if key is not None))
+
+    def _record(self, found: Sequence[KeyView], lost: Sequence[KnownKey]) -> None:
+        if lost:
+            self.journal.remember(without_secret(key) for key in lost)
+        if found:
+            with self.store.writing():  # a keyring that this journal never used gets its escrow now
+                self.journal.remember(self._learnt(view) for view in found)
+
+    def _is_held(self, view: KeyView) -> bool:
+        return self.store.holds(EntryName(self.reader.server.url, view.key.id))
+
+    def _is_believed_here(self, known: KnownKey | None) -> bool:
+        """Only what is believed to be in this store can be missing from it."""
+        return known is not None and known.is_stored and known.store == self.store.kind
 
     def _learnt(self, view: KeyView) -> KnownKey:
         key: ApiKey = view.key

@@ -1,0 +1,1 @@
+"""The OS keyring: Secret Service on Linux, Keychain on macOS, Credential Locker on Windows."""

@@ -1,0 +1,117 @@
+"""The keyrings of macOS and Windows, asked in a child process: their dialogs cannot be ended but by a kill.
+
+Not run in this project's tests on those systems; the protocol is, with a keyring that stands in for them.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+
+from blnkctl.adapters.keyrings.failures import failed, frozen, locked
+from blnkctl.adapters.keyrings.items import CALL_SECONDS, PROMPT_SECONDS, Item, KeyringState, Person
+from blnkctl.domain.errors import StoreUnavailable
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
+from blnkctl.system.children import child_environment
+
+_WINDOWS = "keyring.backends.Windows.WinVaultKeyring"
+_LONGEST_ON_WINDOWS = 1280  # UTF-16 units
+_NOTHING = Item("blnkctl", "nothing", "", "")
+
+
+class ChildKeyring:
+    """One child a call. Secrets travel through its pipes, never through arguments or the environment."""
+
+    def __init__(
+        self, backend: str, environment: Mapping[str, str], person: Person, script: Path | None = None
+    ) -> None:
+        self._backend = backend
+        self._environment = child_environment(environment)
+        self._person = person
+        self._script = script or Path(__file__).with_name("child_main.py")
+
+    def open(self) -> None:
+        """Ask for an item that nobody makes: it answers, or raises."""
+        self.get(_NOTHING)
+
+    def get(self, item: Item) -> Secret | None:
+        """Return the secret of an item, or None."""
+        found = self._ask("get", item)
+        return None if found is None else Secret(found)
+
+    def set(self, item: Item, secret: Secret) -> None:
+        """Write an item. macOS deletes the old one first: a kill between leaves none."""
+        if self._backend == _WINDOWS and len(secret.reveal()) > _LONGEST_ON_WINDOWS:
+            raise failed("take a secret", f"it keeps at most {_LONGEST_ON_WINDOWS} characters")
+        self._ask("set", item, secret)
+
+    def delete(self, item: Item) -> bool:
+        """Delete an item; tell whether it was there."""
+        if self.get(item) is None:
+            return False
+        self._ask("delete", item)
+        return True
+
+    def usernames(self, server: ServerUrl) -> list[str] | None:  # noqa: ARG002 (the port's)
+        """These keyrings cannot be searched."""
+        return None
+
+    def state(self) -> KeyringState:
+        """Describe the keyring by asking for an item that nobody makes."""
+        began = perf_counter()
+        try:
+            self.get(_NOTHING)
+        except StoreUnavailable as problem:
+            return KeyringState("unavailable", self._backend, problem=problem.message)
+        return KeyringState("ready", self._backend, None, perf_counter() - began)
+
+    def close(self) -> None:
+        """There is no connection."""
+
+    def _ask(self, action: str, item: Item, secret: Secret | None = None) -> str | None:
+        request = {
+            "action": action,
+            "backend": self._backend,
+            "service": self._service(item),
+            "username": item.username,
+            "secret": None if secret is None else secret.reveal(),
+        }
+        limit = PROMPT_SECONDS if self._person.is_there() else CALL_SECONDS
+        return _read_reply(action, self._run(action, json.dumps(request), limit))
+
+    def _service(self, item: Item) -> str:
+        """On Windows a second username under one service would move the first entry."""
+        return f"{item.service}/{item.username}" if self._backend == _WINDOWS else item.service
+
+    def _run(self, action: str, request: str, limit: float) -> str:
+        try:
+            done = subprocess.run(  # noqa: S603 (this very interpreter)
+                [sys.executable, "-P", str(self._script)],
+                input=request,
+                capture_output=True,
+                text=True,
+                env=self._environment,
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise frozen(f"{action} a secret", limit) from None
+        except OSError as error:
+            raise failed(f"{action} a secret", error.strerror or str(error)) from None
+        return done.stdout
+
+
+def _read_reply(action: str, text: str) -> str | None:
+    try:
+        reply = json.loads(text)
+        error, secret = reply["error"], reply["secret"]
+    except (ValueError, KeyError, TypeError):
+        raise failed(f"{action} a secret", "its helper process ended without an answer") from None
+    if error is None:
+        return None if secret is None else str(secret)
+    if error == "KeyringLocked":
+        raise locked("")
+    raise failed(f"{action} a secret", f"{error}: {reply.get('words', '')}")

@@ -1,0 +1,78 @@
+"""What is said when a keyring fails. Its own words are shown; no backend puts a secret into them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blnkctl.adapters.keyrings.items import CALL_SECONDS
+from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
+from blnkctl.domain.names import escape_unsafe
+
+AGE_INSTEAD = (
+    "Without a keyring, use the age store: blnkctl store init, then BLNKCTL_STORE=age"
+    " or `blnkctl context set NAME --store age`."
+)
+LOCKED = "secret_store_locked"
+FROZEN = "store_frozen"
+MISSING = "no_keyring"
+
+
+def missing(why: str) -> StoreUnavailable:
+    """Return the error for a machine or session that has no keyring."""
+    return StoreUnavailable(f"There is no OS keyring to use here: {why}.", code=MISSING, hint=AGE_INSTEAD)
+
+
+def locked(why: str) -> StoreUnavailable:
+    """Return the error for a keyring that is locked and stays so."""
+    return StoreUnavailable(
+        f"The OS keyring is locked{why}.",
+        code=LOCKED,
+        hint="Log in to the desktop or unlock it there (Seahorse, KeePassXC), and run this again in a terminal."
+        f" {AGE_INSTEAD}",
+    )
+
+
+def frozen(doing: str, seconds: float) -> StoreUnavailable:
+    """Return the error for a keyring that did not answer. Whether a write arrived is unknown."""
+    return StoreUnavailable(
+        f"The OS keyring did not {doing} within {seconds:g} s.",
+        code=FROZEN,
+        hint=f"Is its daemon stuck? Restart it (or log in anew), then: blnkctl doctor. {AGE_INSTEAD}",
+    )
+
+
+def failed(doing: str, why: str) -> StoreUnavailable:
+    """Return the error for anything else that a keyring said."""
+    return StoreUnavailable(
+        f"The OS keyring could not {doing}: {escape_unsafe(why).rstrip('.') or 'it did not say why'}.",
+        code="store_failed",
+        hint="Mend that, then look with: blnkctl doctor",
+    )
+
+
+def ambiguous(service: str, username: str) -> StoreUnavailable:
+    """Return the error for two items of one name with different secrets: neither is used."""
+    return StoreUnavailable(
+        f"The OS keyring holds different secrets for {username} of {service}; none of them is used.",
+        code="foreign_item",
+        hint="Another program wrote there. Compare the items in Seahorse or KeePassXC and delete the wrong one.",
+    )
+
+
+@contextmanager
+def told_by_keyring(doing: str) -> Iterator[None]:
+    """Turn whatever a keyring raises into StoreUnavailable: backends raise anything, and escape their own tree."""
+    try:
+        yield
+    except BlnkctlError:
+        raise
+    except TimeoutError:
+        raise frozen(doing, CALL_SECONDS) from None
+    except Exception as error:  # noqa: BLE001 (SecretServiceNotAvailable, DBusErrorResponse, ConnectionReset, …)
+        raise failed(doing, _words(error)) from None
+
+
+def _words(error: Exception) -> str:
+    data = getattr(error, "data", None)
+    if isinstance(data, tuple) and data:
+        return str(data[0])
+    return str(error) or type(error).__name__
