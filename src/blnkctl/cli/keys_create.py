@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_owner, complete_scopes
 from blnkctl.cli.formats import Record, key_record
 from blnkctl.cli.key_tables import key_result
 from blnkctl.cli.options import application, command
@@ -32,10 +33,17 @@ DEFAULT_LIFETIME = "90d"
 def create(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The key's name.", show_default=False)],
-    owner: Annotated[str | None, typer.Option("--owner", metavar="O", help="The key's owner.")] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="O", help="The key's owner.", autocompletion=complete_owner)
+    ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", metavar="R:A,…", help="Scopes, resource:action (repeatable, or with commas)."),
+        typer.Option(
+            "--scope",
+            metavar="R:A,…",
+            help="Scopes, resource:action (repeatable, or with commas).",
+            autocompletion=complete_scopes,
+        ),
     ] = None,
     expires: Annotated[
         str, typer.Option("--expires", metavar="D", help="When it ends: 90d, 6mo, 2027-06-30, or a time stamp.")

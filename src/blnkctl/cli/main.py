@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from blnkctl.cli.arguments import known_prefix, last_format
+from blnkctl.cli.completers import TAB_VARIABLE
 from blnkctl.cli.exits import BUG, exit_code
 from blnkctl.cli.output import Output
 from blnkctl.cli.root import build_root
@@ -18,7 +19,10 @@ from blnkctl.system.signals import Interrupted
 def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
     """Run one command line and return its exit code."""
     given = list(arguments)
-    run = Run(given, os.environ if environment is None else environment)
+    variables = os.environ if environment is None else environment
+    if not given and variables.get(TAB_VARIABLE, "").startswith("complete_"):
+        return _answer_tab(variables)
+    run = Run(given, variables)
     run.signals.install()
     try:
         return _finish(run, _call(run, given))
@@ -37,8 +41,18 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         run.signals.restore()
 
 
+def _answer_tab(environment: Mapping[str, str]) -> int:
+    from blnkctl.cli.tabs import answer_tab
+
+    try:
+        return answer_tab(environment)
+    except Exception:  # noqa: BLE001 (on a TAB: whatever went wrong, no words are the answer, and silence)
+        return 1
+
+
 def _call(run: Run, arguments: list[str]) -> int:
-    code = build_root().main(args=arguments, prog_name="blnkctl", standalone_mode=False, obj=run)
+    """Run a command; without a variable's name Typer looks for no TAB in the environment."""
+    code = build_root().main(args=arguments, prog_name="blnkctl", complete_var="", standalone_mode=False, obj=run)
     return code if isinstance(code, int) else 0
 
 

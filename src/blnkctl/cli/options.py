@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
+from typer._click.shell_completion import CompletionItem
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
+from blnkctl.cli.completers import complete_context, complete_format
 from blnkctl.cli.flags import FORMATS
 from blnkctl.domain.errors import UsageError
 from blnkctl.domain.names import escape_unsafe
@@ -19,8 +21,19 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def global_options() -> list[TyperOption]:
     """Return new instances of the options that every command and group takes."""
     return [
-        _option("--context", help="Work on this context, whatever the environment says.", metavar="NAME"),
-        _option("--output", "-o", help=f"Format: {', '.join(FORMATS)}.", metavar="FORMAT"),
+        _option(
+            "--context",
+            help="Work on this context, whatever the environment says.",
+            metavar="NAME",
+            complete=lambda ctx, _words, _typed: complete_context(ctx),
+        ),
+        _option(
+            "--output",
+            "-o",
+            help=f"Format: {', '.join(FORMATS)}.",
+            metavar="FORMAT",
+            complete=lambda _ctx, _words, _typed: complete_format(),
+        ),
         _option("--yes", "-y", help="Answer yes to every confirmation."),
         _option("--no-input", help="Never ask anything."),
         _option("--quiet", "-q", help="No notes, no progress."),
@@ -31,7 +44,9 @@ def global_options() -> list[TyperOption]:
     ]
 
 
-def _option(*declarations: str, help: str, metavar: str | None = None) -> TyperOption:
+def _option(
+    *declarations: str, help: str, metavar: str | None = None, complete: Callable[..., Any] | None = None
+) -> TyperOption:
     is_flag = metavar is None
     return TyperOption(
         param_decls=list(declarations),
@@ -42,6 +57,7 @@ def _option(*declarations: str, help: str, metavar: str | None = None) -> TyperO
         type=None if is_flag else str,
         expose_value=False,
         callback=_take,
+        autocompletion=complete,
     )
 
 
@@ -93,7 +109,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Without a word, show the help: on standard error, as a command is missing."""
-        if not args:
+        if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help(), err=True)
             raise UsageError("No command is given.", code="no_command", hint=f"{ctx.command_path} COMMAND --help")
         return super().parse_args(ctx, args)
@@ -150,6 +166,12 @@ class LazyGroup(Group):
         if cmd_name not in self.table:
             return None
         return get_command(import_module(self.table[cmd_name][0]).app)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer names and lines without importing anything, and options."""
+        names = [CompletionItem(name, help=line) for name, (_, line) in self.table.items()]
+        options = super(TyperGroup, self).shell_complete(ctx, incomplete)
+        return [*(item for item in names if item.value.startswith(incomplete)), *options]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List names and lines without importing anything."""

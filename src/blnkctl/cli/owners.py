@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_added_owner
 from blnkctl.cli.inputs import read_lines
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
@@ -50,7 +51,10 @@ def add_owners(
 
 @command(app, "remove", "blnkctl owners remove globex")
 def remove_owners(
-    ctx: typer.Context, owners: Annotated[list[str], typer.Argument(metavar="O…", help="Owners to forget.")]
+    ctx: typer.Context,
+    owners: Annotated[
+        list[str], typer.Argument(metavar="O…", help="Owners to forget.", autocompletion=complete_added_owner)
+    ],
 ) -> int:
     """Forget owners that were added. Their keys are not touched.
 

@@ -17,7 +17,8 @@ GROUPS = {
     "keys": ("blnkctl.cli.keys", "Create, list, show, verify, use and revoke API keys."),
     "scopes": ("blnkctl.cli.scopes", "Explain what scopes open, before a key has them."),
     "recover": ("blnkctl.cli.recover", "Settle what was begun and not finished."),
-    "store": ("blnkctl.cli.store", "Make and look after the store of secrets."),
+    "store": ("blnkctl.cli.store", "Look after the stores of secrets: the OS keyring and the age store."),
+    "completion": ("blnkctl.cli.completion", "Make TAB complete commands, contexts, owners, keys and scopes."),
     "sandbox": ("blnkctl.cli.sandbox", "Run a throwaway server to try things on."),
 }
 
@@ -38,12 +39,12 @@ class RootGroup(LazyGroup):
 def build_root() -> Any:
     """Return the root command."""
     app = application(
-        "Administer the API keys of a Blnk ledger: a key goes from the server straight into an encrypted store,"
+        "Administer the API keys of a Blnk ledger: a key goes from the server straight into the OS keyring or an"
+        " encrypted store,"
         " is proven to be there, and is never shown unless asked for.",
         """
         blnkctl sandbox -- bash                # a throwaway server to try things on
-        blnkctl store init
-        blnkctl context add prod --url https://ledger.example.com --store age
+        blnkctl context add prod --url https://ledger.example.com
         blnkctl keys create billing --owner acme --scope transactions:write
         blnkctl keys exec acme/billing -- ./run-billing
         """,
@@ -53,8 +54,8 @@ def build_root() -> Any:
     return get_command(app)
 
 
-def _show_version(is_asked_for: bool) -> None:
-    if is_asked_for:
+def _show_version(ctx: typer.Context, is_asked_for: bool) -> None:
+    if is_asked_for and not ctx.resilient_parsing:
         typer.echo(f"blnkctl {__version__}")
         raise typer.Exit
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from blnkctl.cli.arguments import child_command
+from blnkctl.cli.completers import complete_core
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, UsageError
@@ -36,7 +37,9 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 def sandbox(
     ctx: typer.Context,
     words: Annotated[list[str] | None, typer.Argument(metavar="[-- COMMAND…]", help="What to run with it.")] = None,
-    core: Annotated[str, typer.Option("--core", metavar="VERSION", help="Behave as this Blnk Core.")] = NEWEST,
+    core: Annotated[
+        str, typer.Option("--core", metavar="VERSION", help="Behave as this Blnk Core.", autocompletion=complete_core)
+    ] = NEWEST,
     port: Annotated[
         int, typer.Option("--port", metavar="N", min=0, max=65535, help="Listen here; 0 is any free port.")
     ] = 0,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_scopes
 from blnkctl.cli.formats import Record, cell
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
@@ -24,7 +25,9 @@ app = application(
     """,
 )
 _UNLIMITED = 10_000
-Scopes = Annotated[list[str], typer.Argument(metavar="R:A…", help="Scopes, resource:action.")]
+Scopes = Annotated[
+    list[str], typer.Argument(metavar="R:A…", help="Scopes, resource:action.", autocompletion=complete_scopes)
+]
 
 
 @command(app, "list", "blnkctl scopes list")

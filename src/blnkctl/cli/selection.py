@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.completers import complete_key, complete_owner, complete_status
 from blnkctl.cli.inputs import read_lines
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import UsageError
@@ -12,21 +13,35 @@ from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.selectors import KeyWord, Selection, parse_key_word
 from blnkctl.usecases.listing import KeyReader, OwnerScope
 
-Owners = Annotated[list[str] | None, typer.Option("--owner", metavar="O", help="Keys of this owner (repeatable).")]
+Owners = Annotated[
+    list[str] | None,
+    typer.Option("--owner", metavar="O", help="Keys of this owner (repeatable).", autocompletion=complete_owner),
+]
 OwnersFrom = Annotated[
     str | None, typer.Option("--owners-from", metavar="FILE|-", help="Keys of the owners in a file, one a line.")
 ]
 AllOwners = Annotated[bool, typer.Option("--all-owners", help="Keys of every known owner.")]
 Statuses = Annotated[
     list[str] | None,
-    typer.Option("--status", metavar="S", help="active, superseded, dead, expired or revoked (repeatable)."),
+    typer.Option(
+        "--status",
+        metavar="S",
+        help="active, superseded, dead, expired or revoked (repeatable).",
+        autocompletion=complete_status,
+    ),
 ]
 NameGlob = Annotated[str | None, typer.Option("--name", metavar="GLOB", help="Names like this: 'ci-*'.")]
 OwnerHint = Annotated[
-    list[str] | None, typer.Option("--owner", metavar="O", help="Look among this owner's keys (repeatable).")
+    list[str] | None,
+    typer.Option(
+        "--owner", metavar="O", help="Look among this owner's keys (repeatable).", autocompletion=complete_owner
+    ),
 ]
 Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY…", help="Ids, beginnings of ids, or OWNER/NAME; - reads ids.")
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY…", help="Ids, beginnings of ids, or OWNER/NAME; - reads ids.", autocompletion=complete_key
+    ),
 ]
 
 
