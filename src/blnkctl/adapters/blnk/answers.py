@@ -1,19 +1,24 @@
 """Blnk's JSON, read with plain code: on the hot path a validation library would double a short command's time.
 
-The `key` field of a listed row is secret material: it is classified here and goes no further.
+The `key` field of a listed row is secret material: it is classified here and goes no further, but to whoever asks
+for it by name, masked (`read_stored_list`).
 """
 
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, StorageScheme, classify_stored_form, is_key_id
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import FAR_FUTURE, parse_timestamp
 
+if TYPE_CHECKING:
+    from blnkctl.domain.stored_forms import StoredForm
+
+Row = TypeVar("Row")
 LONGEST_RECORD = 1 << 20
 _DECODER = json.JSONDecoder()
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -30,25 +35,38 @@ def read_key_list(chunks: Iterable[bytes]) -> Iterator[ApiKey]:
     Raises:
         NotBlnks: the document is cut, is not JSON, or is no list of keys; rows before that were yielded.
     """
+    return _read_list(chunks, read_listed_key)
+
+
+def read_stored_list(chunks: Iterable[bytes]) -> "Iterator[tuple[ApiKey, StoredForm]]":
+    """Yield the rows of a list answer, each with its stored form.
+
+    Raises:
+        NotBlnks: as `read_key_list` does, and for a row without its stored form.
+    """
+    return _read_list(chunks, read_stored_key)
+
+
+def _read_list(chunks: Iterable[bytes], read: Callable[[object], Row]) -> Iterator[Row]:
     stream = _Characters(chunks)
     first = stream.peek()
     if first == "n":
         stream.expect("null")
     elif first == "[":
-        yield from _read_rows(stream)
+        yield from _read_rows(stream, read)
     else:
         raise NotBlnks("is not a list of keys")
     if stream.peek():
         raise NotBlnks("goes on after its end")
 
 
-def _read_rows(stream: "_Characters") -> Iterator[ApiKey]:
+def _read_rows(stream: "_Characters", read: Callable[[object], Row]) -> Iterator[Row]:
     stream.expect("[")
     if stream.peek() == "]":
         stream.expect("]")
         return
     while True:
-        yield read_listed_key(stream.take_value())
+        yield read(stream.take_value())
         if stream.peek() == "]":
             stream.expect("]")
             return
@@ -131,6 +149,19 @@ def read_listed_key(record: object) -> ApiKey:
     stored = fields.get("key")
     scheme = classify_stored_form(stored) if isinstance(stored, str) else StorageScheme.UNKNOWN
     return _read_key(fields, scheme)
+
+
+def read_stored_key(record: object) -> "tuple[ApiKey, StoredForm]":
+    """Read one row of a list, and its stored form.
+
+    Raises:
+        NotBlnks: a field is missing or of another type.
+    """
+    from blnkctl.domain.stored_forms import stored_form  # here, as no list but this one compares anything
+
+    fields = _as_object(record)
+    form = stored_form(_text(fields, "key"))
+    return _read_key(fields, form.scheme), form
 
 
 def read_created_key(document: object) -> IssuedKey:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from blnkctl.adapters.blnk.answers import NotBlnks, difference, named_id, read_created_key, read_key_list
+from blnkctl.adapters.blnk.answers import (
+    NotBlnks,
+    difference,
+    named_id,
+    read_created_key,
+    read_key_list,
+    read_stored_list,
+)
 from blnkctl.adapters.blnk.transport import Answer, Request, Transport
 from blnkctl.domain.errors import (
     BlnkctlError,
@@ -30,6 +38,7 @@ from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp
 
 if TYPE_CHECKING:
+    from blnkctl.domain.stored_forms import StoredForm
     from blnkctl.ports import Clock
 
 KEYS = "/api-keys"
@@ -65,15 +74,29 @@ class BlnkServer:
 
     def list_keys(self, owner: str) -> Iterator[ApiKey]:
         """Yield the owner's keys as they arrive."""
+        with self._listed(owner) as chunks:
+            for row in read_key_list(chunks):
+                if row.owner != owner:
+                    raise _of_another_owner()
+                yield row
+
+    def list_stored(self, owner: str) -> Iterator[tuple[ApiKey, StoredForm]]:
+        """Yield the owner's keys as they arrive, each with its stored form."""
+        with self._listed(owner) as chunks:
+            for row, form in read_stored_list(chunks):
+                if row.owner != owner:
+                    raise _of_another_owner()
+                yield row, form
+
+    @contextmanager
+    def _listed(self, owner: str) -> Iterator[Iterator[bytes]]:
+        """Give the body of a list as it arrives; whoever finds that it is not Blnk's raises NotBlnks."""
         request = Request("GET", _listing(owner), self._admin())
         with self._transport.stream(request) as response:
             if response.status_code != 200:
                 raise self._trouble("list keys", self._transport.read(response))
             try:
-                for row in read_key_list(self._transport.chunks(response)):
-                    if row.owner != owner:
-                        raise NotBlnks("holds a key of another owner than asked for")
-                    yield row
+                yield self._transport.chunks(response)
             except NotBlnks as problem:
                 raise self._transport.not_blnks(f"a 200 to the list that {problem}") from None
 
@@ -215,6 +238,10 @@ class BlnkServer:
             code="redirect",
             hint="If the server is there, name that URL itself: blnkctl context set NAME --url URL",
         )
+
+
+def _of_another_owner() -> NotBlnks:
+    return NotBlnks("holds a key of another owner than asked for")
 
 
 def _lists_keys(answer: Answer) -> bool:

@@ -1,0 +1,48 @@
+"""What a server's list says of how a key is stored: secret material, compared in memory and never shown or kept.
+
+Knows the forms that are compared at once. bcrypt takes a port, and 75 ms a comparison.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from blnkctl.domain.keys import StorageScheme, classify_stored_form
+from blnkctl.domain.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class StoredForm:
+    """The stored form of one key: the plain text itself, its SHA-256, or a bcrypt hash. Masked as a secret is."""
+
+    text: Secret
+    scheme: StorageScheme
+
+    @property
+    def is_bcrypt(self) -> bool:
+        """Whether a comparison takes bcrypt."""
+        return self.scheme is StorageScheme.BCRYPT
+
+    def matches_at_once(self, secret: Secret) -> bool:
+        """Tell whether this is the stored form of a secret, in constant time; never so for bcrypt."""
+        if self.is_bcrypt:
+            return False
+        if self.scheme is StorageScheme.SHA256:
+            digest = hashlib.sha256(secret.reveal().encode()).hexdigest()
+            return hmac.compare_digest(digest, self.text.reveal())
+        return self.text == secret
+
+
+def stored_form(text: str) -> StoredForm:
+    """Return the form that a row's `key` field is."""
+    return StoredForm(Secret(text), classify_stored_form(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One secret to be compared with one row's form; both by number, so that an answer needs neither."""
+
+    candidate: int
+    secret: Secret
+    row: int
+    form: StoredForm
