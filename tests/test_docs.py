@@ -119,5 +119,5 @@ def test_every_dependency_is_pinned_and_none_has_a_place() -> None:
     wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
     lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
 
-    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*", line)] == []
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9.-]+==[0-9][\w.]*", line)] == []
     assert {re.split(r"[<>=!~ ]", line)[0] for line in wanted} - {line.partition("==")[0] for line in lines} == set()

@@ -475,7 +475,7 @@ def test_an_empty_list_says_so_to_a_person(operator: Blnkctl, attend: Attend) ->
     for words, note in (
         (("keys", "list", "--owner", "nobody"), "No key fits."),
         (("owners", "list"), "None is known yet: blnkctl owners add O…"),
-        (("context", "list"), "There is none yet: blnkctl context add NAME --url URL --store age"),
+        (("context", "list"), "There is none yet: blnkctl context add NAME --url URL"),
     ):
         session = attend(operator, *words)
         assert session.ends() == 0

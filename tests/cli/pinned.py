@@ -17,6 +17,7 @@ _VARYING = (
     (r"http://127\.0\.0\.1:\d+", "<url>"),
     (r"age1[0-9a-z]{58}", "<recipient>"),
     (r'"fingerprint": "[0-9a-f]{16}"', '"fingerprint": "<fingerprint>"'),
+    (r'"latency_ms": [\d.]+', '"latency_ms": "<milliseconds>"'),
     (r'"(secret)": "[^"]+"', r'"\1": "<secret>"'),
     (r'"operation": "(\w+) [0-9a-f]{16}"', r'"operation": "\1 <operation>"'),
     (r'"target": "[0-9a-f]{16}"', '"target": "<operation>"'),

@@ -739,7 +739,7 @@ def test_before_0_12_a_name_is_taken_only_as_far_as_this_machine_knows(
         ("[contexts]\na = 1\n", "'contexts.a' is no table"),
         ("[contexts.a]\n", "'contexts.a'"),
         ('[contexts.a]\nurl = "nonsense"\n', "'contexts.a'"),
-        ('[contexts.a]\nurl = "https://a"\nstore = "os"\n', "'contexts.a.store'"),
+        ('[contexts.a]\nurl = "https://a"\nstore = "vault"\n', "'contexts.a.store'"),
         ('[contexts.a]\nurl = "https://a"\nowners = "acme"\n', "'contexts.a.owners'"),
         ('[contexts.a]\nurl = "https://a"\nprotected = "yes"\n', "'contexts.a.protected'"),
         ('[contexts.a]\nurl = "https://a"\nadmin_key = "hunter2-password"\n', "'contexts.a.admin_key'"),

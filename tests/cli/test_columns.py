@@ -156,7 +156,7 @@ def test_other_commands_have_the_keys_of_their_json_in_order(operator: Blnkctl, 
         ("scopes", "list"): "scope,opens,note",
         ("scopes", "check", "ledgers:read"): "scope,valid,suggestion,routes,warnings",
         ("scopes", "explain", "ledgers:read"): "scope,valid,suggestion,routes,warnings",
-        ("store", "status"): "store,state,entries,identity,path,recipients",
+        ("store", "status"): "store,state,entries,identity,path,recipients,backend,latency_ms",
         ("keys", "verify", key["id"]): "key,authenticates,reason",
         ("keys", "revoke", key["id"], "--yes"): "key,result,proof",
     }

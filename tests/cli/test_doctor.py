@@ -159,7 +159,7 @@ def test_the_limiter(
     assert examine(machine)["limiter"] == ("ok", shown, None)
 
 
-def test_no_store_named(operator: Blnkctl) -> None:
+def test_no_store_named_means_the_keyring_and_there_is_none_here(operator: Blnkctl) -> None:
     del operator.environment["BLNKCTL_STORE"]
 
     found = examine(operator, 10)
@@ -175,7 +175,7 @@ def test_a_store_that_is_not_there(operator: Blnkctl) -> None:
 
 
 def test_a_store_that_can_only_be_written_is_well(operator: Blnkctl) -> None:
-    recipient = data(operator.run("store", "status", "-o", "json"))[0]["recipients"][0]
+    recipient = data(operator.run("store", "status", "-o", "json"))[1]["recipients"][0]
     operator.environment["BLNKCTL_STORE_DIR"] = str(operator.home / "write-only")
     assert operator.run("store", "init", "--no-identity", "--recipient", recipient).code == 0
 

@@ -57,6 +57,7 @@ WELL = [
     Case("keys-list-empty", "keys list --owner nobody"),
     Case("keys-show", "keys show acme/billing", first=[BILLING]),
     Case("keys-verify", "keys verify acme/billing", first=[BILLING]),
+    Case("keys-can", "keys can acme/billing GET /ledgers", first=[BILLING]),
     Case("keys-reveal", "keys reveal acme/billing", first=[BILLING], reveals=True),
     Case("keys-revoke", "keys revoke acme/billing --yes", first=[BILLING]),
     Case("keys-revoke-again", "keys revoke acme/billing", first=[BILLING, "keys revoke acme/billing --yes"]),
@@ -121,6 +122,13 @@ BAD = [
     Case("secret-not-held", "keys reveal acme/billing", 7),
     Case("key-ended", "keys reveal acme/billing", 7, first=[BILLING, "keys revoke acme/billing --yes"]),
     Case("scopes-check-unknown", "scopes check ledger:read nonsense", 10),
+    Case("can-missing-scope", "keys can acme/billing POST /ledgers", 10, first=[BILLING]),
+    Case("can-ended", "keys can acme/billing GET /ledgers", 10, first=[BILLING, "keys revoke acme/billing --yes"]),
+    Case("can-not-allowed", "keys can acme/billing GET /hooks", 10, first=[BILLING]),
+    Case("can-pasted", "keys can - GET /ledgers", 10, stdin='{"error":"Insufficient permissions for ledgers:read"}'),
+    Case("usage-can-method", "keys can acme/billing GTE /ledgers", 2),
+    Case("usage-can-path", "keys can acme/billing GET /%zz", 2),
+    Case("usage-can-neither", "keys can - GET /ledgers", 2),
     Case("declined", "keys revoke acme/billing", 11, first=[BILLING]),
     Case("declined-wide-scopes", "keys create root --owner acme --scope *:*", 11),
 ]
@@ -192,8 +200,8 @@ CONTEXTS = [
         "context add ci --store age --url https://a.example.com --admin-key-stdin --admin-key-file f",
         2,
     ),
-    Case("context-add-without-store", "context add ci --url https://a.example.com", 3),
-    Case("context-add-unknown-store", "context add ci --url https://a.example.com --store os", 2),
+    Case("context-add-without-keyring", "context add ci --url https://a.example.com", 5),
+    Case("context-add-unknown-store", "context add ci --url https://a.example.com --store vault", 2),
     Case("context-add-plain-http", "context add ci --url http://a.example.com --store age --admin-key-file f", 2),
     Case("context-set-url-asks-for-the-key", "context set prod --url https://b.example.com", 2),
     Case("context-unknown", "context use nowhere", 7),
@@ -271,7 +279,7 @@ def test_two_sources_of_an_admin_key_are_ambiguous(operator: Blnkctl) -> None:
 
 def test_creating_without_a_store_names_store_init(operator: Blnkctl) -> None:
     del operator.environment["BLNKCTL_STORE"]
-    case = Case("no-store", BILLING, 3)
+    case = Case("no-keyring", BILLING, 5)
 
     assert_failure(case, case.run(operator), operator)
 
