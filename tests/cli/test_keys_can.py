@@ -185,7 +185,20 @@ def test_a_key_on_standard_input_is_known_by_its_fingerprint(around: str, operat
     assert (outcome.code, error(outcome)["target"]) == (10, key["id"])
 
 
-def test_a_key_that_is_not_known_here_must_be_named(operator: Blnkctl, sandbox: Sandbox) -> None:
+def test_a_key_that_was_made_elsewhere_is_found_among_the_listed_ones(
+    blnkctl: Blnkctl, start_sandbox: Callable[..., Sandbox]
+) -> None:
+    server = start_sandbox("0.12.0")
+    operator = blnkctl.use(server)
+    secret = made_elsewhere(server, "ledgers:read")
+
+    assert can(operator, "-", "GET /ledgers", "--owner", "acme", stdin=secret).code == 0
+    outcome = can(operator, "-", "POST /ledgers", "--owner", "acme", stdin=secret)
+
+    assert (outcome.code, data(outcome)["has"]) == (10, ["ledgers:read"])
+
+
+def test_a_key_of_an_owner_who_is_not_known_here_is_not_guessed_at(operator: Blnkctl, sandbox: Sandbox) -> None:
     secret = made_elsewhere(sandbox, "ledgers:read")
 
     outcome = can(operator, "-", "GET /ledgers", stdin=secret)

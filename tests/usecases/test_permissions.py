@@ -31,7 +31,8 @@ SECRET = Secret("secret-of-the-tests")
 
 def checker(bench: Bench, scope: OwnerScope | None = None) -> CheckPermission:
     scope = scope or OwnerScope(configured=("acme",))
-    return CheckPermission(KeyReader(bench.server, bench.journal, bench.clock, bench.reporter, "prod", scope))
+    reader = KeyReader(bench.server, bench.journal, bench.clock, bench.reporter, "prod", scope)
+    return CheckPermission(reader, lambda secret: None)
 
 
 def ask(bench: Bench, line: str, word: str = "acme/billing", scope: OwnerScope | None = None) -> Permission:
@@ -387,10 +388,15 @@ def test_where_no_scope_decides_it_does_not_matter_which_key_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"),
-    [(ProbeVerdict.AUTHENTICATED, ("key_not_known", 7)), (ProbeVerdict.UNDECIDED, ("undecided", 8))],
+    ("verdict", "expected", "way_on"),
+    [
+        (ProbeVerdict.AUTHENTICATED, ("key_not_known", 7), "--owner O"),
+        (ProbeVerdict.UNDECIDED, ("undecided", 8), "blnkctl keys can OWNER/NAME"),
+    ],
 )
-def test_a_key_that_is_not_known_here_must_be_named(verdict: ProbeVerdict, expected: tuple[str, int]) -> None:
+def test_a_key_that_is_not_known_here_is_told_with_a_way_on(
+    verdict: ProbeVerdict, expected: tuple[str, int], way_on: str
+) -> None:
     bench = Bench()
     bench.server.probes.append(ProbeAnswer(verdict, "the server answered 502"))
 
@@ -398,7 +404,7 @@ def test_a_key_that_is_not_known_here_must_be_named(verdict: ProbeVerdict, expec
         ask_by_secret(bench, "GET /ledgers")
 
     assert (caught.value.code, exit_code(caught.value)) == expected
-    assert "blnkctl keys can OWNER/NAME" in (caught.value.hint or "")
+    assert way_on in (caught.value.hint or "")
 
 
 # --- a refusal that was pasted ----------------------------------------------------------------------------

@@ -18,8 +18,10 @@ from blnkctl.domain.pasted import find_keys, find_refusal
 from blnkctl.domain.permissions import Obstacle, Permission
 from blnkctl.domain.refusals import explain_refusal
 from blnkctl.domain.requests import ApiRequest, parse_request
+from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import parse_key_word
 from blnkctl.usecases.permissions import CheckPermission
+from blnkctl.usecases.views import KeyView
 
 app = application("Tell whether a key may do a request.", "blnkctl keys can KEY METHOD PATH")
 _LONGEST_PASTED = 1024 * 1024
@@ -82,7 +84,14 @@ def _refuse_secret(word: str) -> None:
 
 
 def _check(run: Run, owner: list[str] | None) -> CheckPermission:
-    return CheckPermission(key_reader(run, owner))
+    return CheckPermission(key_reader(run, owner), lambda secret: _locate(run, owner, secret))
+
+
+def _locate(run: Run, owner: list[str] | None, secret: Secret) -> KeyView | None:
+    from blnkctl.cli.key_search import comparing, identifier, place_in_use
+
+    identified = identifier(run).locate(place_in_use(run, owner), secret, comparing(run))
+    return next((one.view for one in identified.keys), None)
 
 
 def _of_pasted(run: Run, request: ApiRequest, owner: list[str] | None) -> Permission:

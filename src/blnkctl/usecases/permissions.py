@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckPermission:
-    """Answers for a key that is named, and for one whose secret is given."""
+    """Answers for a key that is named, and for one whose secret is given.
+
+    `locate` finds the listed key that a secret is of, None where there is none.
+    """
 
     reader: KeyReader
+    locate: Callable[[Secret], KeyView | None]
 
     def of_key(self, word: KeyWord, request: ApiRequest) -> Permission:
         """Answer for the key that a word means: by name the current one, of those stored here first.
@@ -43,10 +48,10 @@ class CheckPermission:
         return judge(view.key, view.status, request, requirement, profile.generation)
 
     def of_secret(self, secret: Secret, request: ApiRequest) -> Permission:
-        """Answer for the key of a secret: what the index knows it by, else as far as a probe tells.
+        """Answer for the key of a secret: by the index, else by the listed rows, else as far as a probe tells.
 
         Raises:
-            NotFound: the server accepts it, but which key it is cannot be told here.
+            NotFound: the server accepts it, but it is no key of the owners that are known here.
             Incomplete: whether the server accepts it is undecided.
         """
         known = next((key for key in self.reader.known() if key.fingerprint == secret.fingerprint()), None)
@@ -58,6 +63,9 @@ class CheckPermission:
             return without_secure_mode(requirement, profile.generation)
         if requirement.access is not Access.SCOPE:
             return judge_any_key(request, requirement, profile.generation)
+        view = self.locate(secret)
+        if view is not None:
+            return judge(view.key, view.status, request, requirement, profile.generation)
         return explain_authentication(self._why_refused(secret), requirement.needs)
 
     def _profile(self) -> ServerProfile:
@@ -104,9 +112,10 @@ class CheckPermission:
             return RefusalKind.ENDED_KEY
         if answer.verdict is ProbeVerdict.AUTHENTICATED:
             raise NotFound(
-                "The server accepts this key, but which one it is, and so what scopes it has, is not known here.",
+                "The server accepts this key, but it is none of the owners that are known here: its scopes cannot be"
+                " told.",
                 code="key_not_known",
-                hint="Name it: blnkctl keys can OWNER/NAME METHOD PATH. `blnkctl keys list` shows the keys.",
+                hint="Name its owner with --owner O, or remember it: blnkctl owners add O…",
             )
         raise Incomplete(
             f"Whether the server accepts this key is undecided: {answer.detail}.",
