@@ -26,8 +26,8 @@ FIRST_STEPS = (
 class Target:
     """A server, its admin key's source and the defaults in force.
 
-    `variable`: the admin key itself is in that variable. `admin_key_store`: where it was stored, whichever store is in
-    force now for the keys (`store`).
+    `variable`: the admin key itself is in that variable. `admin_key_store`: where it was stored, whichever store is
+    in force now for the keys (`store`).
     """
 
     url: ServerUrl
