@@ -11,7 +11,19 @@ import pytest
 from tests.cli.stage import created
 from tests.conftest import Blnkctl
 
-HEAVY = ("httpx", "keyring", "pydantic", "rich", "platformdirs", "tomlkit", "asyncio")
+HEAVY = (
+    "bcrypt",
+    "cryptography",
+    "httpx",
+    "jeepney",
+    "keyring",
+    "pydantic",
+    "secretstorage",
+    "rich",
+    "platformdirs",
+    "tomlkit",
+    "asyncio",
+)
 WATCH = """
 import json, os, runpy, sys
 sys.modules["click"] = None  # where it is installed, httpx loads it, and rich, for a command line of its own

@@ -1,12 +1,19 @@
 """`store move`, `sync`, `prune`, `status` and `keys forget` between an age store and a real keyring."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from blnkctl.adapters.state import StateFile
+from blnkctl.domain.servers import parse_server_url
 from blnkctl.sandbox import Sandbox
+from blnkctl.sealing import crypto
+from blnkctl.usecases.upkeep import without_secret
 from tests.conftest import ADMIN_KEY, Blnkctl, Outcome
 from tests.keyring_daemon import KeyringDaemon
 
@@ -238,3 +245,168 @@ def test_several_are_forgotten_from_a_pipe(desk: Blnkctl) -> None:
     done = desk.run("keys", "forget", "-", "--yes", "-o", "json", stdin="\n".join(ids))
 
     assert [item["result"] for item in data(done)] == ["forgotten", "forgotten"]
+
+
+# --- what a keyring forgets, and another keyring ------------------------------------------------
+
+
+def forgotten_by_keyring(machine: Blnkctl, daemon: KeyringDaemon) -> tuple[str, str]:
+    """Make a key whose item then goes away, as if it had never been saved; return its id and secret."""
+    key = data(machine.run(*CREATE))
+    secret = reveal(machine).out
+    daemon.secret_tool("clear", "username", key["id"])
+    for escrow in (machine.home / "state" / "escrow" / "pending").iterdir():
+        os.utime(escrow, (0, 0))  # long ago
+    return str(key["id"]), secret
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("store", "sync"),
+        ("recover",),
+        ("keys", "verify", "acme/billing"),
+        ("keys", "create", "other", "--owner", "acme", "--scope", "ledgers:read"),
+        ("store", "move", "--to", "age", "--yes"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_whatever_comes_next_puts_a_forgotten_secret_back(
+    desk: Blnkctl, daemon: KeyringDaemon, command: tuple[str, ...]
+) -> None:
+    _, secret = forgotten_by_keyring(desk, daemon)
+
+    assert desk.run(*command).code == 0
+    assert desk.run("recover").code == 0
+
+    assert reveal(desk).out == secret
+
+
+def test_a_revoke_that_waits_gets_the_secret_from_the_escrow(desk: Blnkctl, daemon: KeyringDaemon) -> None:
+    key, _ = forgotten_by_keyring(desk, daemon)
+
+    outcome = desk.run("keys", "revoke", key, "--wait", "--wait-limit", "1s", "--yes")
+
+    assert (outcome.code, "is revoked, but within 1 s" in outcome.err) == (8, True), outcome.err
+
+
+def test_an_index_that_lost_a_key_believes_in_it_again_when_the_escrow_has_it(
+    desk: Blnkctl, daemon: KeyringDaemon
+) -> None:
+    key, secret = forgotten_by_keyring(desk, daemon)
+    state = StateFile(desk.home / "state", lambda: datetime.now(UTC))
+    url = parse_server_url(data(desk.run("context", "show", "-o", "json"))["url"])
+    known = state.find_known(url, key)
+    assert known is not None
+    state.remember([without_secret(known)])
+    state.close()
+
+    desk.run("recover")
+    desk.run("recover")
+
+    assert reveal(desk).out == secret
+
+
+def test_an_escrow_of_something_else_changes_nothing(desk: Blnkctl, daemon: KeyringDaemon) -> None:
+    data(desk.run(*CREATE))
+    secret = reveal(desk).out
+    (escrow,) = (desk.home / "state" / "escrow" / "pending").iterdir()
+    (recipient,) = (desk.home / "state" / "escrow" / "recipients").read_text().split()
+    for forged in (b"x\n{}\n", b'x\n{"server": "ftp://x", "username": "admin"}\n'):
+        escrow.write_bytes(crypto.seal(forged, [crypto.parse_recipient(recipient)]))
+        os.utime(escrow, (0, 0))
+
+        assert reveal(desk).out == secret
+        assert not escrow.exists()
+
+
+def test_a_second_keyring_calls_nothing_of_the_first_lost(desk: Blnkctl, daemon: KeyringDaemon) -> None:
+    key = data(desk.run(*CREATE))
+    secret = reveal(desk).out
+    second = KeyringDaemon().start()
+    try:
+        there = {**second.environment, "BLNKCTL_ADMIN_KEY": ADMIN_KEY}
+        assert desk.run("keys", "create", "other", *CREATE[3:], env=there).code == 0
+        synced = desk.run("store", "sync", "-o", "json", env=there)
+        desk.run("keys", "revoke", key["id"], "--yes", env=there)
+        forgetting = desk.run("keys", "forget", key["id"], "--yes", env=there)
+    finally:
+        second.stop()
+
+    assert data(synced) == []
+    assert "1 entry of the index belong to another os store" in synced.err
+    assert (forgetting.code, "nothing was deleted" in forgetting.err) == (5, True)
+    assert reveal(desk, key["id"]).out == secret
+
+
+def test_something_else_under_the_name_of_the_admin_key_is_not_sent(
+    desk: Blnkctl, sandbox: Sandbox, daemon: KeyringDaemon
+) -> None:
+    attributes = (
+        "application",
+        "blnkctl",
+        "service",
+        f"blnk:{sandbox.url.partition('//')[2]}",
+        "server",
+        sandbox.url,
+    )
+    for foreign in ("sécret", "two\nlines", "\x01"):
+        daemon.secret_tool("store", "--label=x", *attributes, "username", "admin", stdin=foreign)
+
+        outcome = desk.run("keys", "list")
+
+        assert outcome.code == 5
+        assert foreign not in outcome.err
+
+
+def test_a_backend_that_is_refused_is_described(desk: Blnkctl) -> None:
+    outcome = desk.run(
+        "store", "status", "-o", "json", env={"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+    )
+
+    assert [(record["store"], record["state"]) for record in data(outcome)] == [
+        ("os", "unavailable"),
+        ("age", "ready"),
+    ]
+    assert "blnkctl keeps secrets only in keyring.backends.SecretService.Keyring" in outcome.err
+
+
+def test_a_dry_run_settles_nothing(desk: Blnkctl, daemon: KeyringDaemon) -> None:
+    forgotten_by_keyring(desk, daemon)
+
+    desk.run("store", "move", "--to", "age", "--dry-run")
+
+    assert len(list((desk.home / "state" / "escrow" / "pending").iterdir())) == 1
+
+
+def test_no_admin_key_stays_behind_in_the_store_that_a_context_left(desk: Blnkctl, daemon: KeyringDaemon) -> None:
+    changed = desk.run("context", "set", "prod", "--store", "age", "--admin-key-stdin", stdin=ADMIN_KEY)
+
+    assert changed.code == 0
+    assert daemon.secret_tool("lookup", "username", "admin") == ""
+
+
+def test_items_that_come_and_go_meanwhile_disturb_nobody(desk: Blnkctl, daemon: KeyringDaemon) -> None:
+    data(desk.run(*CREATE))
+    command = desk.command("store", "prune", "--dry-run", "-o", "json")
+    environment = {**desk.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    busy = subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            "i=0; while [ $i -lt 150 ]; do i=$((i+1));"
+            " printf x | secret-tool store --label=x application blnkctl server x username canary-$i;"
+            " secret-tool clear application blnkctl username canary-$i; done",
+        ],
+        env={**os.environ, **daemon.environment},
+    )
+    try:
+        codes = {
+            subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False).returncode
+            for _ in range(5)
+        } | {desk.run("store", "status").code for _ in range(20)}
+    finally:
+        busy.kill()
+        busy.wait(timeout=10)
+
+    assert codes == {0}

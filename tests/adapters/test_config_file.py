@@ -272,7 +272,7 @@ def refusal(file: ConfigurationFile) -> NotConfigured:
         ),
         ("contexts.'a b'.url = 'https://a'", "'contexts.a b': A context's name is 1 to 64 letters"),
         ("contexts.a = {url = 'https://a', store = 1}", "'contexts.a.store' is no text"),
-        ("contexts.a = {url = 'https://a', store = 'vault'}", "'contexts.a.store' is 'vault'; this version has os, age"),
+        ("contexts.a = {url = 'https://a', store = 'x'}", "'contexts.a.store' is 'x'; this version has os, age"),
         ("contexts.a = {url = 'https://a', owners = 'x'}", "'contexts.a.owners' is no list of texts"),
         ("contexts.a = {url = 'https://a', owners = ['x', 1]}", "'contexts.a.owners' is no list of texts"),
         ("contexts.a = {url = 'https://a', ca_file = true}", "'contexts.a.ca_file' is no text"),

@@ -33,7 +33,7 @@ from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
 from blnkctl.usecases.identify import IdentifyKeys, Place
 from blnkctl.usecases.recover import Recover, Recovered
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
-from blnkctl.usecases.secrets import VerifyKey
+from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
 from blnkctl.usecases.views import KeyView
 
 URL = parse_server_url("https://ledger.example.com")
@@ -327,7 +327,7 @@ class FakeStore:
     def pending_escrows(self) -> list[str]:
         return list(self.escrows)
 
-    def settle_escrow(self, operation: str) -> bool:
+    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> bool:
         self.drop_escrow(operation)
         return True
 
@@ -504,6 +504,11 @@ class Bench:
         self.approver = FakeApprover()
         self.reporter = FakeReporter()
         self.slow_forms = FakeSlowForms()
+
+    @property
+    def held(self) -> HeldSecrets:
+        """Return who reads stored secrets."""
+        return HeldSecrets(URL, {"age": self.store}, self.journal, self.clock)
 
     def create(self, request: CreateRequest | None = None) -> CreateResult:
         """Create a key."""

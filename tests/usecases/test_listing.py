@@ -376,7 +376,7 @@ def test_a_key_that_is_not_held_here_is_not_found(word: str) -> None:
 
 
 def read_secret(bench: Bench, word: str = "acme/billing") -> tuple[KnownKey, str]:
-    known, secret = ReadSecret(URL, {"age": bench.store}, bench.journal, bench.clock).run(parse_key_word(word))
+    known, secret = ReadSecret(URL, bench.journal, bench.clock, bench.held).run(parse_key_word(word))
     return known, secret.reveal()
 
 

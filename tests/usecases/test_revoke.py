@@ -305,7 +305,7 @@ def test_the_secrets_for_the_proof_are_read_before_anything_is_sent() -> None:
     row = a_key()
     bench.hold(row)
     views = [a_view(row, known=known_as(row))]
-    found = read_secrets_for_proof(views, {"age": bench.store}, bench.server)
+    found = read_secrets_for_proof(views, bench.held)
     assert found == {row.id: bench.store.held[row.id]}
 
 
@@ -318,6 +318,6 @@ def test_without_the_secret_there_is_no_waiting_for_a_proof(lacks: str) -> None:
         bench.store.held.clear()
     view = a_view(row, known=None if lacks == "the index" else known_as(row))
     with pytest.raises(UsageError) as caught:
-        read_secrets_for_proof([view], {} if lacks == "the store" else {"age": bench.store}, bench.server)
+        read_secrets_for_proof([view], replace(bench.held, stores={}) if lacks == "the store" else bench.held)
     assert (exit_code(caught.value), caught.value.code, caught.value.target) == (2, "secret_not_held", row.id)
     assert "Nothing was sent" in caught.value.message

@@ -297,7 +297,7 @@ def _confirm_source(run: Run, context: Context, known: Configuration) -> None:
     if source.command is not None:
         shown = escape_unsafe(source.command)
         Confirmer(run.terminal).approve(f"{context.name} runs `{shown}` whenever it needs its key. Take it?")
-    if source == AdminKeySource() and needs_stored_key(context.url, known.contexts):
+    if source == AdminKeySource() and needs_stored_key(context.url, context.store, known.contexts):
         trust = "" if context.ca_file is None else f", trusting {escape_unsafe(context.ca_file)}"
         Confirmer(run.terminal).approve(
             f"{context.name} uses the admin key stored for {context.url}{trust}. Take it?"
@@ -382,7 +382,7 @@ def _fetcher(run: Run, context: Context, secret: Secret | None) -> Callable[[], 
 def _forget_admin_key(run: Run, context: Context) -> None:
     """Delete the stored admin key of what was a context, unless one that is left takes it from there too."""
     is_stored = context.admin_key == AdminKeySource()
-    if not is_stored or needs_stored_key(context.url, run.wiring.configuration_file.load().contexts):
+    if not is_stored or needs_stored_key(context.url, context.store, run.wiring.configuration_file.load().contexts):
         return
     try:
         run.wiring.open_store(context.store).delete(EntryName(context.url, ADMIN))

@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, Incomplete, NotFound, UsageError
 from blnkctl.domain.secret import Secret
+from blnkctl.system.signals import Interrupted
 from blnkctl.usecases.everywhere import known_targets
 from blnkctl.usecases.identify import Identification, Identified, IdentifyKeys, Match, Place, Progress
 from blnkctl.usecases.targets import Target
@@ -89,7 +90,20 @@ def identifier(run: Run) -> IdentifyKeys:
 
 def comparing(run: Run) -> Progress:
     """Return how the comparisons that take long are shown."""
-    return lambda: run.terminal.progress("Comparing")
+    return lambda: _interruptible(run)
+
+
+@contextmanager
+def _interruptible(run: Run) -> Iterator[Callable[[int, int], None]]:
+    """Show progress, and raise an interrupt again that came where Python drops exceptions (a finaliser's)."""
+    with run.terminal.progress("Comparing") as advance:
+
+        def go_on(done: int, total: int) -> None:
+            if run.signals.received is not None:
+                raise Interrupted(run.signals.received)
+            advance(done, total)
+
+        yield go_on
 
 
 def place_in_use(run: Run, owners: list[str] | None) -> Place:
@@ -146,10 +160,22 @@ def find_by_text(run: Run, owners: list[str] | None) -> tuple[KeyView, Secret]:
         raise _several(list(found))
     for one in found.values():
         if one.view is not None and one.secret is not None:
+            tell_of_admin_keys(run, identified)
             for problem in identified.unsearched:
                 run.terminal.warn(problem.message)
             return one.view, one.secret
     raise _none(place, identified)
+
+
+def tell_of_admin_keys(run: Run, identified: Identified) -> None:
+    """Warn of admin keys that a text holds: nothing that is done to other keys helps against those."""
+    for one in identified.found:
+        if one.match is Match.ADMIN_KEY:
+            then = "" if one.context is None else f", then: blnkctl context set {one.context} --admin-key-stdin"
+            run.terminal.warn(
+                f"It holds the admin key of {one.server}: whoever has it can do everything. Change server.secret_key"
+                f" (BLNK_SERVER_SECRET_KEY) there and restart the server and its workers{then}"
+            )
 
 
 def _keys_of(place: Place, identified: Identified) -> list[Identification]:

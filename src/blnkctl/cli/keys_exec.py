@@ -9,12 +9,12 @@ import typer
 
 from blnkctl.cli.arguments import child_command
 from blnkctl.cli.completers import complete_stored_key
+from blnkctl.cli.held import secret_reader
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import UsageError
 from blnkctl.domain.selectors import parse_key_word
 from blnkctl.system.children import child_environment
-from blnkctl.usecases.secrets import ReadSecret
 
 app = application("Run a command with a key in its environment.", "blnkctl keys exec KEY -- COMMAND")
 DEFAULT_VARIABLE = "BLNK_API_KEY"
@@ -55,9 +55,7 @@ def exec_(
     if _VARIABLE.fullmatch(env) is None:
         hint = "Letters, digits and '_', not beginning with a digit."
         raise UsageError(f"--env {env!r} is no name of a variable.", code="bad_variable", hint=hint)
-    _, secret = ReadSecret(run.target.url, run.wiring.stores, run.wiring.journal, run.wiring.clock).run(
-        parse_key_word(key)
-    )
+    _, secret = secret_reader(run).run(parse_key_word(key))
     environment = child_environment(run.environment) | {env: secret.reveal()}
     run.close()
     return _become(run, child, environment)

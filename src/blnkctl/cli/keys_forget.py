@@ -36,7 +36,7 @@ def forget(ctx: typer.Context, keys: Keys = None, owner: OwnerHint = None) -> in
     viewpoint = reader.viewpoint()
     found = [the_one(word, reader.find(word, viewpoint)) for word in words]
     views = list({view.key.id: view for view in found}.values())
-    forgetting = ForgetSecrets(target.url, wiring.stores, wiring.store, wiring.journal, wiring.locks)
+    forgetting = ForgetSecrets(target.url, wiring.stores, wiring.store, wiring.journal, wiring.locks, wiring.clock)
     forgetting.check(views)
     what = escape_unsafe(views[0].full_name) if len(views) == 1 else f"these {len(views)} keys"
     run.confirmer().approve(f"Delete the secret of {what} from this machine?")

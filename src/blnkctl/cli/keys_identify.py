@@ -3,7 +3,7 @@
 import typer
 
 from blnkctl.cli.formats import Record, key_record
-from blnkctl.cli.key_search import comparing, every_place, identifier, read_any_text
+from blnkctl.cli.key_search import comparing, every_place, identifier, read_any_text, tell_of_admin_keys
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
@@ -11,7 +11,7 @@ from blnkctl.cli.selection import OwnerHint
 from blnkctl.domain.errors import BlnkctlError
 from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.usecases.identify import Identification, Identified, Match, not_found
+from blnkctl.usecases.identify import Identification, Identified, not_found
 
 app = application("Tell which key a text holds.", "blnkctl keys identify < FILE")
 _COLUMNS = ("context", "match", "key", "accepted")
@@ -83,19 +83,9 @@ _TABLE = Table(("context", "match", "key", "id", "status", "accepted"), _cells)
 
 
 def _say_what_next(run: Run, identified: Identified) -> None:
-    for one in identified.found:
-        if one.match is Match.ADMIN_KEY:
-            run.terminal.warn(_about_admin_key(one))
-        elif one.view is not None:
-            run.terminal.note(_about_key(one))
-
-
-def _about_admin_key(one: Identification) -> str:
-    then = "" if one.context is None else f", then: blnkctl context set {one.context} --admin-key-stdin"
-    return (
-        f"This is the admin key of {one.server}: whoever has it can do everything. Change server.secret_key"
-        f" (BLNK_SERVER_SECRET_KEY) there and restart the server and its workers{then}"
-    )
+    tell_of_admin_keys(run, identified)
+    for one in identified.keys:
+        run.terminal.note(_about_key(one))
 
 
 def _about_key(one: Identification) -> str:

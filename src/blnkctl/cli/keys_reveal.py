@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from blnkctl.cli.completers import complete_stored_key
+from blnkctl.cli.held import secret_reader
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.domain.selectors import parse_key_word
-from blnkctl.usecases.secrets import ReadSecret
 
 app = application("Print a stored secret.", "blnkctl keys reveal KEY")
 
@@ -38,12 +38,9 @@ def reveal(
     Exit codes: 0, 7 the secret is not held here, 11 declined.
     """
     run = Run.of(ctx)
-    target = run.target
     if run.terminal.shows_tables:
         run.confirmer().approve("Show the secret on this terminal?")
-    known, secret = ReadSecret(target.url, run.wiring.stores, run.wiring.journal, run.wiring.clock).run(
-        parse_key_word(key)
-    )
+    known, secret = secret_reader(run).run(parse_key_word(key))
     if run.flags.output == "json":
         return run.finish(Result([{"id": known.id, "secret": secret.reveal()}], is_list=False))
     run.output.line(secret.reveal(), end="\n" if run.terminal.shows_tables else "")

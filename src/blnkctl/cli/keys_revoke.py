@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from blnkctl.cli.formats import Record, key_record
+from blnkctl.cli.held import held_secrets
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
@@ -92,7 +93,7 @@ def revoke(
     if dry_run:
         return run.finish(_plan(views))
     if wait and not secrets:
-        secrets = read_secrets_for_proof(views, run.wiring.stores, run.wiring.server)
+        secrets = read_secrets_for_proof(views, held_secrets(run))
     if _live(views):
         _confirm(run, views, bulk=is_bulk)
     revocations = _revoke(run, views)

@@ -3,6 +3,7 @@
 import typer
 
 from blnkctl.cli.formats import Record, key_record
+from blnkctl.cli.held import secret_reader
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
@@ -13,7 +14,7 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.usecases.listing import KeyReader
-from blnkctl.usecases.secrets import ReadSecret, Verification, VerifyKey
+from blnkctl.usecases.secrets import Verification, VerifyKey
 from blnkctl.usecases.views import KeyView, Viewpoint, key_from_index
 
 app = application("Ask whether a stored secret authenticates.", "blnkctl keys verify KEY")
@@ -36,8 +37,8 @@ def verify(ctx: typer.Context, keys: Keys = None, owner: OwnerHint = None) -> in
     """
     run = Run.of(ctx)
     words = key_words(keys)
-    target, wiring = run.target, run.wiring
-    secrets = ReadSecret(target.url, wiring.stores, wiring.journal, wiring.clock)
+    wiring = run.wiring
+    secrets = secret_reader(run)
     held = [secrets.run(word) for word in words]
     reader = key_reader(run, owner)
     verifier = VerifyKey(wiring.server, wiring.clock, run.terminal)

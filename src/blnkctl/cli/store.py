@@ -187,6 +187,8 @@ def move(
     run = Run.of(ctx)
     target = run.change_target()
     moving = _moving(run, target.url, check_store_kind(to))
+    if not dry_run:
+        moving.settle()
     plan = moving.plan()
     if dry_run or not plan:
         if not plan:
@@ -243,9 +245,14 @@ def sync(ctx: typer.Context) -> int:
     """
     run = Run.of(ctx)
     run.change_target()
-    outcome = Sync(key_reader(run), run.wiring.store, run.wiring.journal).run()
+    outcome = Sync(key_reader(run), run.wiring.store, run.wiring.journal, run.wiring.clock).run()
     records: list[dict[str, object]] = [{"id": id_, "change": "found in the store"} for id_ in outcome.found]
     records += [{"id": id_, "change": "not in the store"} for id_ in outcome.lost]
+    if outcome.elsewhere:
+        run.terminal.note(
+            f"{_entries(outcome.elsewhere)} of the index belong to another {run.wiring.store.kind} store than this"
+            " one; they were left as they are."
+        )
     if not records:
         run.terminal.note("The index and the store agree.")
     return run.finish(Result(records))

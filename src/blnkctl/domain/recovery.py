@@ -30,11 +30,11 @@ class EscrowState(Enum):
 
 
 class StoreAnswer(Enum):
-    """What the stores said when asked for the id that the list shows."""
+    """What the operation's own store, the only one it may have written to, said of the id that the list shows."""
 
-    HAS_IT = "one has it"
-    HAS_NOT = "the journal's own store and every other were read, and none has it"
-    UNREADABLE = "one cannot be read, is missing, or has another recipient"
+    HAS_IT = "it has it"
+    HAS_NOT = "it was read, and has it not"
+    UNREADABLE = "it cannot be read, is missing, or is another one"
 
 
 class Decision(Enum):

@@ -29,8 +29,13 @@ class StoredForm:
             return False
         if self.scheme is StorageScheme.SHA256:
             digest = hashlib.sha256(secret.reveal().encode()).hexdigest()
-            return hmac.compare_digest(digest, self.text.reveal())
-        return self.text == secret
+            return hmac.compare_digest(digest.encode(), _as_bytes(self.text))
+        return hmac.compare_digest(_as_bytes(secret), _as_bytes(self.text))
+
+
+def _as_bytes(text: Secret) -> bytes:
+    """JSON can spell half a character, which no encoding takes."""
+    return text.reveal().encode("utf-8", "surrogatepass")
 
 
 def stored_form(text: str) -> StoredForm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.contexts import AdminKeySource, Context
+from blnkctl.domain.contexts import DEFAULT_STORE, AdminKeySource, Context
 from blnkctl.domain.entries import ADMIN, EntryName
 from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
 from blnkctl.domain.probes import ServerProfile
@@ -85,6 +85,7 @@ def _previous(store: SecretStore, entry: EntryName) -> Secret | None:
         return None
 
 
-def needs_stored_key(url: ServerUrl, contexts: tuple[Context, ...]) -> bool:
-    """Tell whether one of the contexts uses this server with the admin key that is in the store."""
-    return any(context.url == url and context.admin_key == AdminKeySource() for context in contexts)
+def needs_stored_key(url: ServerUrl, store: str | None, contexts: tuple[Context, ...]) -> bool:
+    """Tell whether one of the contexts uses this server with the admin key that is in this store."""
+    wanted = (url, store or DEFAULT_STORE, AdminKeySource())
+    return any((context.url, context.store or DEFAULT_STORE, context.admin_key) == wanted for context in contexts)

@@ -92,7 +92,7 @@ class CreateKey:
             OutcomeUnknown: `recover` finds out. Incomplete: the key exists, its end is not recorded.
         """
         url = self.server.url
-        settle_escrows([self.store], self.journal)
+        settle_escrows([self.store], self.journal, self.clock.now())
         what = f"{escape_unsafe(f'{request.owner}/{request.name}')}"
         with self.locks.hold([name_lock(url, request.owner, request.name)], what):
             with telling("Nothing was created."):
@@ -283,7 +283,7 @@ class CreateKey:
                 target=issued.key.id,
             ) from None
         with suppress(StoreUnavailable):
-            self.store.settle_escrow(operation.id)
+            self.store.settle_escrow(operation.id, EntryName(self.server.url, known.id), known.fingerprint)
         return known
 
     # --- ways back ----------------------------------------------------------------------------
@@ -379,6 +379,8 @@ def known_from(operation: Operation, key: ApiKey, secret: Secret | None, stored_
         store_id=operation.store_id,
         fingerprint=None if secret is None else secret.fingerprint(),
         stored_at=stored_at,
+        is_revoked=key.is_revoked,
+        revoked_at=key.revoked_at,
     )
 
 

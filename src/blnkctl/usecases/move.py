@@ -42,6 +42,10 @@ class MoveEntries:
     clock: Clock
     switch_contexts: Callable[[], None]
 
+    def settle(self) -> None:
+        """Let the source have everything that its escrows still keep."""
+        settle_escrows([self.source], self.journal, self.clock.now())
+
     def plan(self) -> list[EntryName]:
         """Return what would be moved, the admin key last.
 
@@ -49,7 +53,6 @@ class MoveEntries:
             StoreUnavailable: the source cannot be read. UsageError: more than the goal takes in one go.
             Incomplete: something unfinished may still need the source.
         """
-        settle_escrows([self.source], self.journal)
         self._refuse_unfinished()
         entries = [entry for entry in self.source.entries(self.server) if not is_canary(entry.username)]
         refuse_too_many(self.goal, len(entries))

@@ -22,7 +22,7 @@ from blnkctl.domain.errors import (
 )
 from blnkctl.domain.keys import ApiKey, KeySpec, StorageScheme
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.domain.operations import Operation, OperationKind, Phase
+from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evidence, Sighting, StoreAnswer, decide
 from blnkctl.domain.secret import Secret
@@ -90,7 +90,7 @@ class Recover:
             BlnkctlError: the server cannot be asked at all; nothing was touched.
         """
         if not self.dry_run:
-            settle_escrows(self.stores.values(), self.journal)
+            settle_escrows(self.stores.values(), self.journal, self.clock.now())
         everything = self.journal.open_operations()
         ours = [operation for operation in everything if operation.server == str(self.server.url)]
         if len(ours) < len(everything):
@@ -160,16 +160,19 @@ class Recover:
             raise _store_away(operation)
         entry = EntryName(self.server.url, rows[0].id)
         secret = _read_if_possible(store, entry)
-        if not store.holds(entry) or (secret is not None and self._is_unknown(secret)):
+        if not store.holds(entry) or (secret is not None and not self._is_of(rows[0], secret)):
             message = f"The secret of {rows[0].id} was not stored; import it again."
             return self._close(operation, RecoverDecision.UNDONE, message)
         if not self.dry_run:
             self._record(operation, rows[0], secret)
         return Recovered(operation, RecoverDecision.FINISHED, f"The secret of {rows[0].id} is in the store.")
 
-    def _is_unknown(self, secret: Secret) -> bool:
-        """Tell whether the entry is not this key's: what stood there before the import, and was to be replaced."""
-        return self.server.probe(secret).verdict is ProbeVerdict.UNKNOWN_KEY
+    def _is_of(self, row: ApiKey, secret: Secret) -> bool:
+        """Tell whether the entry is this key's, and not what stood there before and was to be replaced."""
+        forms = [form for listed, form in self.server.list_stored(row.owner) if listed.id == row.id]
+        if not any(form.is_bcrypt for form in forms):
+            return any(form.matches_at_once(secret) for form in forms)
+        return self.server.probe(secret).verdict is not ProbeVerdict.UNKNOWN_KEY
 
     # --- creates: evidence --------------------------------------------------------------------
 
@@ -329,7 +332,7 @@ class Recover:
     def _record(self, operation: Operation, row: ApiKey, secret: Secret | None) -> None:
         known = known_from(operation, row, secret, self.clock.now())
         self.journal.close_operation(operation.id, "recovered: stored", key=known)
-        self._clean(operation, is_stored=True)
+        self._clean(operation, known)
 
     def _revoke(self, operation: Operation, row: ApiKey) -> Recovered:
         if not self.dry_run and not self._is_revoked_for_certain(row):
@@ -363,16 +366,16 @@ class Recover:
             self.journal.close_operation(operation.id, f"recovered: {message}")
         return Recovered(operation, decision, message)
 
-    def _clean(self, operation: Operation, *, is_stored: bool = False) -> None:
+    def _clean(self, operation: Operation, stored: KnownKey | None = None) -> None:
         """Delete the canary, the escrow and what was half-written, where the store is here."""
         store = self._store_of(operation)
         if store is not None:
             with suppress(StoreUnavailable, Busy):
                 store.delete(EntryName(self.server.url, operation.canary))
-                if is_stored:
-                    store.settle_escrow(operation.id)
-                else:
+                if stored is None:
                     store.drop_escrow(operation.id)
+                else:
+                    store.settle_escrow(operation.id, EntryName(self.server.url, stored.id), stored.fingerprint)
             store.sweep()
 
     def _leave(self, operation: Operation, found: _Findings) -> Recovered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -26,11 +26,11 @@ from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.secret import Secret
 from blnkctl.usecases.guards import key_lock, operation_lock, telling
-from blnkctl.usecases.secrets import held_secret
+from blnkctl.usecases.secrets import HeldSecrets
 from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:
-    from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter, SecretStore
+    from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter
 
 PROBES = 20
 PROOF_SECONDS = 70.0
@@ -279,9 +279,7 @@ def _not_proven(key_id: str, proof: Proof, limit: timedelta) -> Incomplete:
     )
 
 
-def read_secrets_for_proof(
-    views: Sequence[KeyView], stores: Mapping[str, SecretStore], server: KeyServer
-) -> dict[str, Secret]:
+def read_secrets_for_proof(views: Sequence[KeyView], held: HeldSecrets) -> dict[str, Secret]:
     """Return each key's stored secret, by id, before anything is sent.
 
     Raises:
@@ -291,7 +289,7 @@ def read_secrets_for_proof(
     for view in views:
         secret = None
         if view.known is not None:
-            secret = held_secret(stores, server.url, view.known)
+            secret = held.of(view.known)
         if secret is None:
             raise UsageError(
                 f"--wait needs the secret of {view.key.id}, which is not held here. Nothing was sent.",

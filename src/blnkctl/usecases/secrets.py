@@ -23,16 +23,31 @@ ATTEMPTS = 3
 PAUSE = 2.5
 
 
-def held_secret(stores: Mapping[str, SecretStore], server: ServerUrl, known: KnownKey) -> Secret | None:
-    """Return what a key's own store holds for it, if it is still what was put there.
+@dataclass(frozen=True, slots=True)
+class HeldSecrets:
+    """Reads secrets from the stores that the index names: a context may have been given another one since."""
 
-    Which store that is the index says: a context may have been given another one since.
+    server: ServerUrl
+    stores: Mapping[str, SecretStore]
+    journal: Journal
+    clock: Clock
 
-    Raises:
-        StoreUnavailable: it is another secret, or the store cannot be read.
-    """
-    store = stores.get(known.store or "")
-    secret = None if store is None else store.get(EntryName(server, known.id))
+    def of(self, known: KnownKey) -> Secret | None:
+        """Return what a key's own store holds for it, if it is still what was put there.
+
+        A store that lost what it was given gets it back from the escrow, before it is asked.
+
+        Raises:
+            StoreUnavailable: it is another secret, or the store cannot be read.
+        """
+        store = self.stores.get(known.store or "")
+        if store is None:
+            return None
+        settle_escrows([store], self.journal, self.clock.now())
+        return _unchanged(store.get(EntryName(self.server, known.id)), known)
+
+
+def _unchanged(secret: Secret | None, known: KnownKey) -> Secret | None:
     if secret is not None and known.fingerprint not in (None, secret.fingerprint()):
         raise StoreUnavailable(
             f"The store holds another secret of {known.id} than the one that was put into it.",
@@ -48,9 +63,9 @@ class ReadSecret:
     """Finds a key by the index alone and reads its secret. No network."""
 
     server: ServerUrl
-    stores: Mapping[str, SecretStore]
     journal: Journal
     clock: Clock
+    held: HeldSecrets
 
     def run(self, word: KeyWord) -> tuple[KnownKey, Secret]:
         """Return the key and its secret.
@@ -59,17 +74,10 @@ class ReadSecret:
             NotFound: it is not held here. StoreUnavailable: the store cannot be read.
         """
         known = current_known(word, self.journal.known_fitting(self.server, word), self.server, self.clock)
-        self._settle(known)
-        secret = held_secret(self.stores, self.server, known)
+        secret = self.held.of(known)
         if secret is None:
             raise self._missing(known)
         return known, secret
-
-    def _settle(self, known: KnownKey) -> None:
-        """A store that lost what it was given gets it back from the escrow, before it is asked."""
-        store = self.stores.get(known.store or "")
-        if store is not None:
-            settle_escrows([store], self.journal)
 
     def _missing(self, known: KnownKey) -> NotFound:
         return NotFound(

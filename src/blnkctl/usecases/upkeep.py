@@ -10,11 +10,12 @@ from blnkctl.domain.entries import EntryName, is_canary
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
 from blnkctl.domain.operations import KnownKey
+from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.listing import KeyReader
 from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:
-    from blnkctl.ports import Journal, SecretStore
+    from blnkctl.ports import Clock, Journal, SecretStore
 
 _ENDED = (KeyStatus.REVOKED, KeyStatus.EXPIRED)
 
@@ -87,10 +88,14 @@ def without_secret(key: KnownKey) -> KnownKey:
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What the index learnt: keys found in the store, and keys that it believed to be there and are not."""
+    """What the index learnt: keys found in the store, and keys that it believed to be there and are not.
+
+    `elsewhere` counts keys that were put into another store of this kind, of which nothing can be said.
+    """
 
     found: tuple[str, ...]
     lost: tuple[str, ...]
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class Sync:
     reader: KeyReader
     store: SecretStore
     journal: Journal
+    clock: Clock
 
     def run(self) -> SyncResult:
         """Ask the store for every key of every known owner.
@@ -114,11 +120,14 @@ class Sync:
                 code="no_owner",
                 hint="Remember the owners, then run this again: blnkctl owners add O…",
             )
+        settle_escrows([self.store], self.journal, self.clock.now())
         compared = [(view, self._is_held(view)) for view in _listed(self.reader).values()]
         found = [view for view, is_held in compared if is_held and not view.is_stored]
-        lost = [view.known for view, is_held in compared if not is_held and self._is_believed_here(view.known)]
-        self._record(found, [key for key in lost if key is not None])
-        return SyncResult(tuple(view.key.id for view in found), tuple(key.id for key in lost if key is not None))
+        missed = [view.known for view, is_held in compared if not is_held and self._is_of_this_kind(view.known)]
+        lost = [key for key in missed if key is not None and key.store_id == self.store.store_id]
+        self._record(found, lost)
+        elsewhere = len(missed) - len(lost)
+        return SyncResult(tuple(view.key.id for view in found), tuple(key.id for key in lost), elsewhere)
 
     def _record(self, found: Sequence[KeyView], lost: Sequence[KnownKey]) -> None:
         if lost:
@@ -130,8 +139,8 @@ class Sync:
     def _is_held(self, view: KeyView) -> bool:
         return self.store.holds(EntryName(self.reader.server.url, view.key.id))
 
-    def _is_believed_here(self, known: KnownKey | None) -> bool:
-        """Only what is believed to be in this store can be missing from it."""
+    def _is_of_this_kind(self, known: KnownKey | None) -> bool:
+        """Only what is believed to be in a store of this kind can be missing from it."""
         return known is not None and known.is_stored and known.store == self.store.kind
 
     def _learnt(self, view: KeyView) -> KnownKey:

@@ -1,5 +1,6 @@
 """A D-Bus connection on which nothing waits for ever, and nobody is prompted who is not there."""
 
+import os
 import socket
 import struct
 from collections import deque
@@ -58,12 +59,13 @@ class BoundedConnection(DBusConnection):  # type: ignore[misc]  # jeepney has no
             raise locked(f": nobody answered its dialog within {limit:g} s") from None
 
     def process_of(self, name: str) -> str | None:
-        """Return the name of the process that owns a name of the bus, where it can be told."""
+        """Return what the program is called that owns a name of the bus, where it can be told."""
         (number,) = Proxy(message_bus, self).GetConnectionUnixProcessID(name)
         try:
-            return Path(f"/proc/{number}/comm").read_text().strip()
+            called, _, _ = Path(f"/proc/{number}/cmdline").read_bytes().partition(b"\0")
         except OSError:
             return None
+        return Path(os.fsdecode(called)).name or None
 
     def _weigh_prompt(self, prompt: str) -> None:
         """KeePassXC writes and deletes through prompts, which it answers itself unless it has to ask."""

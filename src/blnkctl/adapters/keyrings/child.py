@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
-from blnkctl.adapters.keyrings.failures import failed, frozen, locked
+from blnkctl.adapters.keyrings.failures import FROZEN, LOCKED, failed, frozen, locked, usable
 from blnkctl.adapters.keyrings.items import CALL_SECONDS, PROMPT_SECONDS, Item, KeyringState, Person
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
@@ -31,6 +31,7 @@ class ChildKeyring:
         self._backend = backend
         self._environment = child_environment(environment)
         self._person = person
+        self._given_up: StoreUnavailable | None = None
         self._script = script or Path(__file__).with_name("child_main.py")
 
     def open(self) -> None:
@@ -40,11 +41,11 @@ class ChildKeyring:
     def get(self, item: Item) -> Secret | None:
         """Return the secret of an item, or None."""
         found = self._ask("get", item)
-        return None if found is None else Secret(found)
+        return None if found is None else Secret(usable(found.encode("utf-8", "replace")))
 
     def set(self, item: Item, secret: Secret) -> None:
         """Write an item. macOS deletes the old one first: a kill between leaves none."""
-        if self._backend == _WINDOWS and len(secret.reveal()) > _LONGEST_ON_WINDOWS:
+        if self._backend == _WINDOWS and _utf_16_units(secret) > _LONGEST_ON_WINDOWS:
             raise failed("take a secret", f"it keeps at most {_LONGEST_ON_WINDOWS} characters")
         self._ask("set", item, secret)
 
@@ -65,13 +66,24 @@ class ChildKeyring:
         try:
             self.get(_NOTHING)
         except StoreUnavailable as problem:
-            return KeyringState("unavailable", self._backend, problem=problem.message)
+            state = "locked" if problem.code == LOCKED else "unavailable"
+            return KeyringState(state, self._backend, problem=problem.message)
         return KeyringState("ready", self._backend, None, perf_counter() - began)
 
     def close(self) -> None:
         """There is no connection."""
 
     def _ask(self, action: str, item: Item, secret: Secret | None = None) -> str | None:
+        """Ask, unless it is known to be stuck or to stay locked: a second dialog would be waited for as long."""
+        if self._given_up is not None:
+            raise self._given_up
+        try:
+            return self._ask_once(action, item, secret)
+        except StoreUnavailable as problem:
+            self._given_up = problem if problem.code in (FROZEN, LOCKED) else None
+            raise
+
+    def _ask_once(self, action: str, item: Item, secret: Secret | None) -> str | None:
         request = {
             "action": action,
             "backend": self._backend,
@@ -90,9 +102,8 @@ class ChildKeyring:
         try:
             done = subprocess.run(  # noqa: S603 (this very interpreter)
                 [sys.executable, "-P", str(self._script)],
-                input=request,
+                input=request.encode(),
                 capture_output=True,
-                text=True,
                 env=self._environment,
                 timeout=limit,
                 check=False,
@@ -101,7 +112,7 @@ class ChildKeyring:
             raise frozen(f"{action} a secret", limit) from None
         except OSError as error:
             raise failed(f"{action} a secret", error.strerror or str(error)) from None
-        return done.stdout
+        return done.stdout.decode("utf-8", "replace")
 
 
 def _read_reply(action: str, text: str) -> str | None:
@@ -114,4 +125,8 @@ def _read_reply(action: str, text: str) -> str | None:
         return None if secret is None else str(secret)
     if error == "KeyringLocked":
         raise locked("")
-    raise failed(f"{action} a secret", f"{error}: {reply.get('words', '')}")
+    raise failed(f"{action} a secret", ": ".join(filter(None, (error, reply.get("words")))))
+
+
+def _utf_16_units(secret: Secret) -> int:
+    return len(secret.reveal().encode("utf-16-le")) // 2

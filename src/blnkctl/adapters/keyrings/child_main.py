@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 
 
@@ -24,4 +25,6 @@ def answer(request: dict[str, str]) -> dict[str, str | None]:
 
 
 if __name__ == "__main__":
-    json.dump(answer(json.load(sys.stdin)), sys.stdout)
+    with redirect_stdout(sys.stderr):  # a backend that talks must not spoil the reply
+        reply = answer(json.load(sys.stdin))
+    json.dump(reply, sys.stdout)

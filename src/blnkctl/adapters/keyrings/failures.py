@@ -58,6 +58,22 @@ def ambiguous(service: str, username: str) -> StoreUnavailable:
     )
 
 
+def usable(content: bytes) -> str:
+    """Return what an item holds, if it can be a secret: others write into a keyring, and HTTP quotes what it refuses.
+
+    Raises:
+        StoreUnavailable: it is empty, or no printable ASCII.
+    """
+    text = content.decode("ascii", "replace")
+    if not text or not all(" " <= character <= "~" for character in text):
+        raise StoreUnavailable(
+            "The OS keyring holds something under the name of a secret that cannot be one; it is not used.",
+            code="foreign_item",
+            hint="Another program wrote there. Find the item in Seahorse or KeePassXC by its service, and delete it.",
+        )
+    return text
+
+
 @contextmanager
 def told_by_keyring(doing: str) -> Iterator[None]:
     """Turn whatever a keyring raises into StoreUnavailable: backends raise anything, and escape their own tree."""
@@ -65,7 +81,7 @@ def told_by_keyring(doing: str) -> Iterator[None]:
         yield
     except BlnkctlError:
         raise
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         raise frozen(doing, CALL_SECONDS) from None
     except Exception as error:  # noqa: BLE001 (SecretServiceNotAvailable, DBusErrorResponse, ConnectionReset, …)
         raise failed(doing, _words(error)) from None

@@ -4,9 +4,10 @@ The stock backend hangs on a frozen daemon and on a dialog that nobody sees, mak
 and takes the first of several items that fit (measured with keyring 25.7.0 and gnome-keyring 42.1).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import perf_counter
+from typing import TypeVar
 
 from keyring.backends.SecretService import Keyring as StockKeyring
 from secretstorage import Collection, get_collection_by_alias
@@ -14,6 +15,7 @@ from secretstorage import Item as StoredItem
 from secretstorage.collection import SESSION_COLLECTION
 from secretstorage.exceptions import (
     ItemNotFoundException,
+    PromptDismissedException,
     SecretServiceNotAvailableException,
 )
 from secretstorage.util import add_match_rules, open_session
@@ -24,19 +26,24 @@ from blnkctl.adapters.keyrings.failures import (
     LOCKED,
     MISSING,
     ambiguous,
-    failed,
     locked,
     missing,
     told_by_keyring,
+    usable,
 )
 from blnkctl.adapters.keyrings.items import PROMPT_SECONDS, Item, KeyringState, Person
 from blnkctl.domain.errors import StoreUnavailable
+from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
 
 NAME = "Secret Service"
 _APPLICATION = "blnkctl"
+_ATTEMPTS = 5
 _STATES = {LOCKED: "locked", MISSING: "missing"}
+
+
+Answer = TypeVar("Answer")
 
 
 class SecretService(StockKeyring):
@@ -61,7 +68,7 @@ class SecretService(StockKeyring):
     def get(self, item: Item) -> Secret | None:
         """Return the secret of an item, if all that fit agree on it."""
         with self._asking("give back a secret"):
-            found = {self._secret_of(stored) for stored in self._search(item)}
+            found = self._steadily(lambda: {self._secret_of(stored) for stored in self._search(item)})
         if len(found) > 1:
             raise ambiguous(item.service, item.username)
         return next((Secret(text) for text in found), None)
@@ -76,31 +83,28 @@ class SecretService(StockKeyring):
     def delete(self, item: Item) -> bool:
         """Delete every item that fits."""
         with self._asking("delete a secret"):
-            found = list(self._search(item))
+            found = self._steadily(lambda: list(self._search(item)))
             for stored in found:
-                stored.delete()
+                _delete(stored)
         return bool(found)
 
     def usernames(self, server: ServerUrl) -> list[str] | None:
         """Return the usernames of a server's items, sorted."""
         with self._asking("list its items"):
-            found = self._find({"application": _APPLICATION, "server": str(server)})
-            return sorted({stored.get_attributes().get("username", "") for stored in found})
+            return self._steadily(lambda: sorted({_username(stored) for stored in self._of_server(server)}))
 
     def state(self) -> KeyringState:
         """Describe it as it is, without a prompt."""
-        began = perf_counter()
         try:
             with self._asking("say how it is"):
                 provider = self._provider()
-                collection = self._opened()
-                if collection.is_locked():
+                if self._opened().is_locked():
                     return KeyringState("locked", provider)
-                count = sum(1 for item in self._find({"application": _APPLICATION}) if _is_a_key(item))
+                count, latency = self._steadily(self._count_and_time)
         except StoreUnavailable as problem:
             state = _STATES.get(str(problem.code), "unavailable")
             return KeyringState(state, NAME, problem=problem.message)
-        return KeyringState("ready", provider, count, perf_counter() - began)
+        return KeyringState("ready", provider, count, latency)
 
     def close(self) -> None:
         """Close the connection."""
@@ -156,13 +160,33 @@ class SecretService(StockKeyring):
     def _find(self, attributes: dict[str, str]) -> Iterator[StoredItem]:
         return iter(list(self.get_preferred_collection().search_items(attributes)))
 
+    def _of_server(self, server: ServerUrl) -> Iterator[StoredItem]:
+        return self._find({"application": _APPLICATION, "server": str(server)})
+
+    def _count_and_time(self) -> tuple[int, float | None]:
+        """Return how many keys there are, and how many seconds reading one takes."""
+        keys = [item for item in self._find({"application": _APPLICATION}) if _is_a_key(item)]
+        if not keys:
+            return 0, None
+        began = perf_counter()
+        keys[0].get_secret()
+        return len(keys), perf_counter() - began
+
+    def _steadily(self, read: Callable[[], Answer]) -> Answer:
+        """Read again where an item went away between two calls: others write as well."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return read()
+            except PromptDismissedException:
+                raise
+            except ItemNotFoundException:
+                pass
+        return read()
+
     def _secret_of(self, stored: StoredItem) -> str:
         if stored.is_locked():
             self._unlock(stored)
-        try:
-            return stored.get_secret().decode()
-        except UnicodeDecodeError:
-            raise failed("give back a secret", "it holds something that is no text") from None
+        return usable(stored.get_secret())
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
@@ -180,7 +204,7 @@ class SecretService(StockKeyring):
     def _provider(self) -> str:
         """Return whose Secret Service it is, by the name of its process."""
         process = self._opened().connection.process_of(SERVICE)
-        return NAME if process is None else f"{NAME} by {process}"
+        return NAME if process is None else f"{NAME} by {escape_unsafe(process)}"
 
 
 def _attributes(item: Item) -> dict[str, str]:
@@ -192,5 +216,18 @@ def _attributes(item: Item) -> dict[str, str]:
     }
 
 
+def _username(item: StoredItem) -> str:
+    return item.get_attributes().get("username", "")
+
+
 def _is_a_key(item: StoredItem) -> bool:
-    return not item.get_attributes().get("username", "").startswith(("escrow:", "canary-"))
+    return not _username(item).startswith(("escrow:", "canary-"))
+
+
+def _delete(item: StoredItem) -> None:
+    try:
+        item.delete()
+    except PromptDismissedException:
+        raise
+    except ItemNotFoundException:
+        pass  # another did

@@ -9,12 +9,12 @@ from time import time
 
 from blnkctl.adapters.keyrings.escrow import SETTLING_SECONDS, EscrowIdentity
 from blnkctl.adapters.keyrings.failures import failed
-from blnkctl.adapters.keyrings.items import Keyring, item_of
+from blnkctl.adapters.keyrings.items import Keyring, KeyringState, item_of
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading, StoreStatus
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
-from blnkctl.domain.servers import ServerUrl, parse_server_url
+from blnkctl.domain.servers import ServerUrl
 from blnkctl.sealing import crypto, records
 from blnkctl.sealing.crypto import CannotOpen, Damaged
 from blnkctl.sealing.escrows import EscrowFiles
@@ -105,7 +105,10 @@ class OsStore:
 
     def status(self) -> StoreStatus:
         """Describe the keyring without a prompt."""
-        state = self._keyring().state()
+        try:
+            state = self._keyring().state()
+        except StoreUnavailable as problem:  # one that may not be used is not opened at all
+            state = KeyringState("unavailable", "none", problem=problem.message)
         return StoreStatus(
             kind=self.kind,
             state=state.state,
@@ -155,17 +158,16 @@ class OsStore:
             raise failed("keep the escrow", "it cannot be opened here")
         self.put(entry, key.secret, {"owner": key.spec.owner, "name": key.spec.name})
 
-    def settle_escrow(self, operation: str) -> bool:
+    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> bool:
         """Drop an escrow whose secret, set a second ago or more, is read back; put back one that was lost."""
         if self._is_fresh(operation):
             return False
-        opened = self._open_escrow_or_stop(operation)
-        key = None if opened is None else records.escrowed(opened)
-        if opened is not None and key is not None:
-            entry = _entry_of(opened)
-            if self.get(entry) != key.secret:
-                self.put(entry, key.secret, {"owner": key.spec.owner, "name": key.spec.name}, operation)
-                return False
+        key = _of_entry(self._open_escrow_or_stop(operation), entry, fingerprint)
+        if key is not None and self.get(entry) is None:
+            self.put(entry, key.secret, {"owner": key.spec.owner, "name": key.spec.name}, operation)
+            if not self.confirms(entry, key.secret):
+                raise StoreUnavailable("The OS keyring returned another value than it took.", code="store_lies")
+            return False
         self.drop_escrow(operation)
         return True
 
@@ -214,9 +216,15 @@ class OsStore:
             return False
 
 
-def _entry_of(opened: bytes) -> EntryName:
+def _of_entry(opened: bytes | None, entry: EntryName, fingerprint: str | None) -> EscrowedKey | None:
+    """Return the key of an escrow if it is that of an entry: anybody can encrypt to a public key."""
+    key = None if opened is None else records.escrowed(opened)
+    if opened is None or key is None:
+        return None
     _, about = records.unpack(opened)
-    return EntryName(parse_server_url(str(about["server"])), str(about["username"]))
+    named = (about.get("server"), about.get("username"), key.key_id, key.secret.fingerprint())
+    wanted = (str(entry.server), entry.username, entry.username, fingerprint or key.secret.fingerprint())
+    return key if named == wanted else None
 
 
 def _escrow_failed(doing: str, error: OSError) -> StoreUnavailable:
