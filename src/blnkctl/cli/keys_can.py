@@ -10,9 +10,8 @@ from blnkctl.cli.formats import Record
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
-from blnkctl.cli.selection import OwnerHint, key_reader
+from blnkctl.cli.selection import OwnerHint, generation_in_use, key_reader
 from blnkctl.domain.errors import BlnkctlError, GateTripped, UsageError
-from blnkctl.domain.generations import Generation
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.pasted import find_keys, find_refusal
 from blnkctl.domain.permissions import Obstacle, Permission
@@ -103,7 +102,7 @@ def _of_pasted(run: Run, request: ApiRequest, owner: list[str] | None) -> Permis
     text = _pasted(run)
     refusal = find_refusal(text)
     if refusal is not None:
-        return explain_refusal(refusal, request, _generation(run))
+        return explain_refusal(refusal, request, generation_in_use(run))
     keys = find_keys(text)
     if len(keys) != 1:
         what = "several keys" if keys else "neither a key nor an error by which Blnk refuses one"
@@ -120,16 +119,6 @@ def _pasted(run: Run) -> str:
         return sys.stdin.buffer.read(_LONGEST_PASTED).decode("utf-8", "replace")
     except (OSError, AttributeError):
         return ""
-
-
-def _generation(run: Run) -> Generation:
-    """Return the generation of the server in use; when it is away, the newest: the error says most by itself."""
-    newest = list(Generation)[-1]
-    try:
-        return run.wiring.server.profile().generation
-    except BlnkctlError as problem:
-        run.terminal.note(f"For Core {newest.label}, as no server was asked: {problem.message}")
-        return newest
 
 
 def _tell_of_another_server(run: Run, request: ApiRequest) -> None:

@@ -11,8 +11,8 @@ from blnkctl.cli.formats import Record, cell
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
-from blnkctl.domain.errors import BlnkctlError, GateTripped
-from blnkctl.domain.generations import Generation
+from blnkctl.cli.selection import generation_in_use
+from blnkctl.domain.errors import GateTripped
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.scopes import ScopeReport, every_scope, opened_by, report_on, warnings_about
 
@@ -37,7 +37,7 @@ def list_scopes(ctx: typer.Context) -> int:
     Exit codes: 0.
     """
     run = Run.of(ctx)
-    generation = _generation(run)
+    generation = generation_in_use(run)
     records: list[dict[str, object]] = [
         {
             "scope": scope,
@@ -84,18 +84,8 @@ def explain_scopes(ctx: typer.Context, scopes: Scopes) -> int:
 
 
 def _reports(run: Run, scopes: list[str]) -> list[ScopeReport]:
-    generation = _generation(run)
+    generation = generation_in_use(run)
     return [report_on(scope, generation) for text in scopes for scope in text.split(",")]
-
-
-def _generation(run: Run) -> Generation:
-    """Return the generation of the server in use; without one, or when it is away, the newest."""
-    newest = list(Generation)[-1]
-    try:
-        return run.wiring.server.profile().generation
-    except BlnkctlError as problem:
-        run.terminal.note(f"For Core {newest.label}, as no server was asked: {problem.message}")
-        return newest
 
 
 def _record(report: ScopeReport) -> dict[str, object]:

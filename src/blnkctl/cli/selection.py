@@ -8,7 +8,8 @@ import typer
 from blnkctl.cli.completers import complete_key, complete_owner, complete_status
 from blnkctl.cli.inputs import read_lines
 from blnkctl.cli.run import Run
-from blnkctl.domain.errors import UsageError
+from blnkctl.domain.errors import BlnkctlError, UsageError
+from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.selectors import KeyWord, Selection, parse_key_word
 from blnkctl.usecases.listing import KeyReader, OwnerScope
@@ -114,3 +115,13 @@ def key_reader(run: Run, typed_owners: list[str] | None = None, *, for_bulk_chan
         configured=target.owners,
     )
     return KeyReader(wiring.server, wiring.journal, wiring.clock, run.terminal, target.context, scope)
+
+
+def generation_in_use(run: Run) -> Generation:
+    """Return the generation of the server in use; without one, or when it is away, the newest, which is told."""
+    newest = list(Generation)[-1]
+    try:
+        return run.wiring.server.profile().generation
+    except BlnkctlError as problem:
+        run.terminal.note(f"For Core {newest.label}, as no server was asked: {problem.message}")
+        return newest
