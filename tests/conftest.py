@@ -14,6 +14,8 @@ import pytest
 from blnkctl.cli.main import main
 from blnkctl.sandbox import RateLimit, Sandbox, SandboxOptions
 from blnkctl.wiring import make_bare_store
+from tests.keyring_daemon import KeyringDaemon
+from tests.programs import program
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what `nohup` ignores, children would ignore as well
 ADMIN_KEY = "master-key-of-the-tests"
@@ -136,6 +138,15 @@ class Blnkctl:
         }
         return self
 
+    def use_keyring(self, server: Sandbox, daemon: KeyringDaemon) -> "Blnkctl":
+        """Point the environment at a sandbox, with the admin key and the keyring of a session."""
+        self.environment |= daemon.environment | {
+            "BLNKCTL_URL": server.url,
+            "BLNKCTL_ADMIN_KEY": server.admin_key,
+            "BLNKCTL_STORE": "os",
+        }
+        return self
+
     def run(
         self, *arguments: str, stdin: str = "", reveals: bool = False, env: Mapping[str, str | None] | None = None
     ) -> Outcome:
@@ -217,3 +228,25 @@ def blnkctl(make_machine: Callable[[str], Blnkctl]) -> Blnkctl:
 def operator(blnkctl: Blnkctl, sandbox: Sandbox) -> Blnkctl:
     """Return a machine that is set up for the newest sandbox."""
     return blnkctl.use(sandbox)
+
+
+@pytest.fixture
+def start_keyring() -> Iterator[Callable[..., KeyringDaemon]]:
+    """Return a function that starts keyrings, each on a bus of its own; they are stopped afterwards."""
+    for name in ("dbus-daemon", "dbus-send", "gnome-keyring-daemon", "secret-tool"):
+        program(name)
+    running: list[KeyringDaemon] = []
+
+    def start(home: Path | None = None, *, with_provider: bool = True) -> KeyringDaemon:
+        running.append(KeyringDaemon(home))
+        return running[-1].start(with_provider=with_provider)
+
+    yield start
+    for daemon in running:
+        daemon.stop()
+
+
+@pytest.fixture
+def keyring(start_keyring: Callable[..., KeyringDaemon], tmp_path: Path) -> KeyringDaemon:
+    """Return a keyring, unlocked and empty; its files are among those that are searched for secrets."""
+    return start_keyring(tmp_path / "keyring")

@@ -1,6 +1,7 @@
 """A real gnome-keyring on a private bus: started, frozen, thawed, killed, locked and filled up by tests."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,11 @@ class KeyringDaemon:
             "XDG_RUNTIME_DIR": str(self.sockets),
             "XDG_DATA_HOME": str(self.home / "data"),
         }
+
+    @property
+    def session(self) -> dict[str, str]:
+        """A whole environment of this session, and of nothing else: no display, no other keyring."""
+        return {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8"} | self.environment
 
     @property
     def files(self) -> Path:
@@ -89,7 +95,7 @@ class KeyringDaemon:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=self._clean() | self.environment,
+            env=self.session,
             restore_signals=False,
             start_new_session=True,
         )
@@ -137,13 +143,17 @@ class KeyringDaemon:
         done = self._run_secret_tool(("search", "--all", *attributes), "")
         return done.stdout + done.stderr
 
+    def usernames(self, application: str) -> list[str]:
+        """Return the usernames of an application's items."""
+        return sorted(re.findall(r"attribute\.username = (\S+)", self.found("application", application)))
+
     def _run_secret_tool(self, arguments: Sequence[str], stdin: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             ["secret-tool", *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            env=self._clean() | self.environment,
+            env=self.session,
             timeout=20,
             check=False,
         )
@@ -165,10 +175,6 @@ class KeyringDaemon:
             check=False,
         )
         return "true" in asked.stdout
-
-    def _clean(self) -> dict[str, str]:
-        """No display, no other keyring of whoever runs the tests."""
-        return {"PATH": os.environ["PATH"], "HOME": str(self.home)}
 
 
 _BUS = """<busconfig>

@@ -60,7 +60,7 @@ def observe_everything(effects: Effects) -> None:
     for name in _FILE_EFFECTS:
         setattr(os, name, effects.observed(getattr(os, name), _namer(name)))
     os.open = _observed_creation(effects)
-    for name in ("connect", "send"):
+    for name in ("connect", "send", "sendall"):
         observed = effects.observed(getattr(socket.socket, name), _namer_of_socket(name))
         setattr(socket.socket, name, observed)
     _observe_commits(effects)
@@ -71,13 +71,20 @@ def _namer(name: str) -> Callable[..., str]:
 
 
 def _namer_of_socket(name: str) -> Callable[..., str]:
-    return lambda _socket, data, *_args: f"{name} {_first_line(data) if name == 'send' else 'the server'}"
+    namers = {"connect": lambda _: "the server", "send": _first_line, "sendall": _dbus_call}
+    return lambda _socket, data, *_args: f"{name} {namers[name](data)}"
 
 
 def _first_line(data: bytes) -> str:
     """Show a request's first line, never a header or a body."""
     found = re.match(rb"[A-Z]+ \S+ HTTP/1.1", data)
-    return found.group().decode() if found else "a body"
+    return found.group().decode() if found else "a body" if len(data) > 1 else "a greeting"
+
+
+def _dbus_call(data: bytes) -> str:
+    """Show which method of the keyring's bus is called, never what with."""
+    member = re.search(rb"\x03\x01s\x00.{4}(\w+)\x00", data, re.DOTALL)
+    return member.group(1).decode() if member else "a greeting"
 
 
 def _shown(target: object) -> str:

@@ -9,6 +9,7 @@ import pytest
 from blnkctl.sandbox import Sandbox
 from blnkctl.wiring import make_bare_store
 from tests.conftest import Blnkctl
+from tests.keyring_daemon import KeyringDaemon
 from tests.main_job import the_main_job
 
 SCHEMES = {
@@ -25,6 +26,13 @@ def test_a_key_goes_from_the_server_into_the_store_and_is_never_seen(
     core: str, blnkctl: Blnkctl, start_sandbox: Callable[..., Sandbox]
 ) -> None:
     the_main_job(blnkctl.use(start_sandbox(core, fast=False)), "acme", SCHEMES[core])
+
+
+@pytest.mark.parametrize("core", ["0.11.6", "0.15.2"])
+def test_a_key_goes_from_the_server_into_the_keyring_and_is_never_seen(
+    core: str, blnkctl: Blnkctl, start_sandbox: Callable[..., Sandbox], keyring: KeyringDaemon
+) -> None:
+    the_main_job(blnkctl.use_keyring(start_sandbox(core, fast=False), keyring), "acme", SCHEMES[core])
 
 
 @pytest.mark.live
