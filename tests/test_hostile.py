@@ -5,10 +5,12 @@ import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
+from blnkctl.sandbox import Sandbox
 from blnkctl.system.clock import SystemClock
 from tests.conftest import ADMIN_KEY, Blnkctl
 from tests.trouble import Exchange, Troubled, altered_document, answering, hang_up, recovery, result, start_troubled
@@ -239,3 +241,58 @@ def test_a_child_of_exec_dies_of_a_closed_pipe_as_others_do(machine: Blnkctl) ->
 
     ignored = int(next(line for line in status.splitlines() if line.startswith("SigIgn")).split()[1], 16)
     assert not ignored & (1 << 12)
+
+
+# --- secrets in the wrong place -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("keys", "show", "{}"),
+        ("keys", "revoke", "{}", "--yes"),
+        ("keys", "reveal", "{}"),
+        ("keys", "verify", "{}"),
+        ("keys", "forget", "{}"),
+        ("keys", "exec", "{}", "--", "true"),
+        ("keys", "identify", "{}"),
+        ("keys", "list", "{}"),
+        ("keys", "list", "--status", "{}"),
+        ("keys", "import", "--from", "env-file:x#{}"),
+        ("keys", "create", "{}", "--owner", "acme", "--scope", "ledgers:read"),
+        ("owners", "add", "{}"),
+        ("{}",),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_a_secret_typed_in_the_wrong_place_is_quoted_nowhere(
+    words: tuple[str, ...], output: str, operator: Blnkctl, sandbox: Sandbox
+) -> None:
+    secret = "".join("Ab3-_"[number % 5] for number in range(43)) + "="
+
+    outcome = operator.run(*(word.format(secret) for word in words), "-o", output)
+    operator.secrets.texts.clear()  # the arguments of this one run held it
+
+    assert outcome.code != 0
+    assert secret not in outcome.out + outcome.err
+    assert sandbox.emulator.issued == []
+
+
+def test_a_secret_in_a_pipe_of_ids_is_not_quoted(operator: Blnkctl) -> None:
+    secret = "x" * 43 + "="
+
+    outcome = operator.run("keys", "revoke", "-", "--yes", "-o", "json", stdin=secret)
+
+    assert (outcome.code, secret in outcome.out + outcome.err) == (2, False)
+    assert "secret_as_argument" in outcome.out
+
+
+def test_a_line_of_spaces_does_not_stop_an_env_file_from_being_read(operator: Blnkctl, tmp_path: Path) -> None:
+    file = tmp_path / "e.env"
+    file.write_text("A=x" + " " * 500_000 + "y\n")
+    began = monotonic()
+
+    outcome = operator.run("keys", "import", "--from", f"env-file:{file}")
+
+    assert (outcome.code, monotonic() - began < 5) == (2, True)

@@ -181,7 +181,7 @@ def test_the_environments_server_is_searched_beside_every_context(
     ]
 
 
-def test_a_context_that_cannot_be_reached_matters_only_while_something_is_unexplained(
+def test_a_context_that_cannot_be_reached_matters_unless_this_machine_knows_the_key(
     two_contexts: tuple[Blnkctl, Sandbox, Sandbox],
 ) -> None:
     machine, production, staging = two_contexts
@@ -191,8 +191,11 @@ def test_a_context_that_cannot_be_reached_matters_only_while_something_is_unexpl
 
     found, missing = identify(machine, secret), identify(machine, unknown)
 
-    assert (found.code, told(found), codes(found)) == (0, [("prod", "key", key_id, True)], [])
-    assert "warning: staging (" in found.err
+    assert (found.code, told(found), codes(found)) == (8, [("prod", "key", key_id, True)], ["unreachable"])
+    assert machine.run("keys", "import", "--context", "prod", stdin=secret).code == 0
+    known = identify(machine, secret)
+    found_here = [("prod", "key", key_id, True), ("staging", "none", None, None)]
+    assert (known.code, told(known), codes(known)) == (0, found_here, []), "what is known here is asked of no other"
     assert (missing.code, told(missing), codes(missing)) == (8, [("prod", "none", None, False)], ["unreachable"])
 
 

@@ -173,8 +173,10 @@ class Wiring:
             return read_key_file(Path(source.file).expanduser())
         if source.command is not None:
             return run_key_command(source.command, self.environment)
-        secret = self.open_store(store).get(EntryName(url, ADMIN))
+        keeper, entry = self.open_store(store), EntryName(url, ADMIN)
+        secret = keeper.get(entry)
         if secret is None:
+            keeper.holds(entry)  # another keyring than the one that it was put into says so
             raise NotConfigured(
                 f"The store holds no admin key of {url}.",
                 code="no_admin_key",

@@ -113,7 +113,7 @@ def test_an_interrupt_leaves_no_comparison_behind() -> None:
 
 def test_comparisons_run_beside_one_another() -> None:
     """A comparison that held the interpreter would let nothing else run for all of its time."""
-    dear, ticks = form_of(PLAIN, cost=12), 0
+    dear, ticks = form_of(PLAIN, cost=10), 0
     worker = threading.Thread(target=BcryptForms(1).matches, args=(dear, Secret("unknown")))
 
     worker.start()

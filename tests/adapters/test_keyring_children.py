@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 
@@ -305,8 +306,24 @@ def test_each_platform_gets_its_own_keyring_by_name(platform: str, backend: str,
     assert keyring.get(ITEM) == Secret(SECRET)
     assert keyring.state().backend == backend
     assert keyring.state().state == "ready"
-    expected = {"darwin": "blnk:localhost:5001 api_key_abc", "win32": "blnk:localhost:5001|api_key_abc api_key_abc"}
-    assert bench.held() == [expected[platform]]
+    service = {"darwin": "blnk:http:||localhost:5001", "win32": "blnk:http:||localhost:5001|api_key_abc"}[platform]
+    assert bench.held() == [f"{service} api_key_abc"]
+
+
+def test_what_is_for_https_is_never_given_for_http(bench: Bench) -> None:
+    secure = replace(ITEM, server="https://localhost:5001")
+    bench.open().set(secure, Secret(SECRET))
+
+    assert bench.open().get(ITEM) is None
+    bench.open().set(ITEM, Secret("another secret"))
+    assert bench.open().get(secure) == Secret(SECRET)
+
+
+def test_nothing_of_the_environment_steers_where_the_child_keeps_secrets(bench: Bench) -> None:
+    steering = {"KEYRING_PROPERTY_PERSIST": "session", "KEYCHAIN_PATH": "/elsewhere", "PYTHON_KEYRING_BACKEND": "x.Y"}
+    child = ChildKeyring(MACOS, bench.environment | steering, bench.person)
+
+    assert not set(steering) & set(child._environment)
 
 
 @pytest.mark.parametrize("platform", ["aix", "sunos5", "emscripten"])

@@ -173,6 +173,7 @@ class FakeServer:
         self.unlistable: dict[str, BlnkctlError] = {}
         self.probes: list[ProbeAnswer | BlnkctlError] = []
         self.connections: list[bool] = []
+        self.shown: list[Secret] = []
         self.on_list: Callable[[], None] = lambda: None
         self._effects = effects
         self._clock = clock
@@ -238,6 +239,7 @@ class FakeServer:
 
     def probe(self, secret: Secret, *, fresh_connection: bool = False) -> ProbeAnswer:
         self.connections.append(fresh_connection)
+        self.shown.append(secret)
         answer = self.probes.pop(0) if self.probes else self._judge(secret)
         if isinstance(answer, BlnkctlError):
             raise answer

@@ -87,7 +87,7 @@ def test_a_listed_key_is_found_however_it_is_stored(scheme: StorageScheme) -> No
     found = identify(bench, f"leaked: {plain(3)}")
 
     assert told(found) == [("prod", "key", key_id(3), True)]
-    assert (found.is_explained, found.unsearched) == (True, ())
+    assert found.unsearched == ()
     assert found.found[0].secret == Secret(plain(3))
 
 
@@ -341,7 +341,7 @@ def test_a_server_that_is_away_is_told_and_the_others_are_searched() -> None:
 
     assert (told(missing), codes(missing)) == ([("prod", "none", None, False)], ["unreachable"])
     assert (told(found), codes(found)) == ([("prod", "key", key_id(1), True)], ["unreachable"])
-    assert (missing.is_explained, found.is_explained) == (False, True)
+    assert (missing.is_explained, found.is_explained) == (False, False), "a server's word explains nothing"
     assert missing.unsearched[0].target == "staging"
 
 
@@ -435,3 +435,64 @@ def test_locating_one_secret_searches_one_place_whatever_its_shape() -> None:
     found = bench.identifier().locate(bench.place(owners=("acme",)), Secret("of no shape at all"), silently)
 
     assert told(found) == [("prod", "key", row.id, True)]
+
+
+# --- admin keys stay where they belong ----------------------------------------------------------
+
+
+ADMIN_OF_PROD = "Zm9yZ2V0LW1lLW5vdC1hbmQtZG8tbm90LXRlbGwtbWU"  # 43 characters, as token_urlsafe(32) makes them
+
+
+def asked(server: FakeServer) -> list[str]:
+    """Return the secrets that a server was shown."""
+    return [secret.reveal() for secret in server.shown]
+
+
+@pytest.mark.parametrize("admin_key", [ADMIN_OF_PROD, f"{ADMIN_OF_PROD}=", f"prefix-{ADMIN_OF_PROD}", "x" * 60])
+@pytest.mark.parametrize("written", ["{}", "{}=", "key={}", "{}%3D"])
+def test_an_admin_key_is_shown_to_no_other_server_with_or_without_its_padding(admin_key: str, written: str) -> None:
+    bench = Bench()
+    staging = another_server(bench)
+    text = written.format(admin_key.rstrip("="))
+
+    identify(bench, text, bench.place(), place_of(staging, admin_key=admin_key))
+
+    assert [
+        word for word in asked(bench.server) if admin_key.rstrip("=") in word or word.rstrip("=") in admin_key
+    ] == []
+
+
+@pytest.mark.parametrize("admin_key", [ADMIN_OF_PROD, f"{ADMIN_OF_PROD}="])
+@pytest.mark.parametrize("written", ["{}", "{}="])
+def test_an_admin_key_is_known_with_or_without_its_padding(admin_key: str, written: str) -> None:
+    bench = Bench()
+    text = written.format(admin_key.rstrip("="))
+
+    found = identify(bench, text, place_of(bench.server, admin_key=admin_key))
+
+    assert [one.match for one in found.found] == [Match.ADMIN_KEY]
+
+
+def test_while_an_admin_key_cannot_be_read_no_other_server_is_asked_and_lists_are_compared() -> None:
+    bench = Bench()
+    staging = another_server(bench)
+    add(bench, 1)
+
+    def unreadable() -> Secret:
+        raise StoreUnavailable("The store is locked.", code="secret_store_locked")
+
+    found = identify(bench, plain(1), bench.place(owners=("acme",)), Place("staging", staging, unreadable, ("acme",)))
+
+    assert asked(bench.server) == []
+    assert ("prod", "key", key_id(1), None) in told(found)
+    assert "may be the admin key of staging" in bench.reporter.warnings[0]
+
+
+def test_a_place_that_is_not_searched_guards_its_admin_key_too() -> None:
+    bench = Bench()
+    other = place_of(another_server(bench), admin_key=ADMIN_OF_PROD)
+
+    searching = replace(bench.identifier(), others=(other,))
+    searching.run([bench.place()], [ADMIN_OF_PROD], silently)
+
+    assert asked(bench.server) == []

@@ -10,7 +10,7 @@ from blnkctl.domain.errors import UsageError
 from blnkctl.domain.secret import Secret, secret_from_text
 
 _LONGEST = 1 << 20
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.DOTALL)
 _SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -71,10 +71,10 @@ def _unreadable(path: Path, reason: str | None) -> UsageError:
 
 def _value_of(name: str, line: str) -> str | None:
     """Return the value that a line gives a variable, None where it gives it none."""
-    found = _ASSIGNMENT.fullmatch(line)
+    found = _ASSIGNMENT.fullmatch(line.strip())
     if found is None or found[1] != name:
         return None
-    text = found[2]
+    text = found[2].strip()
     single, double = _SINGLE.fullmatch(text), _DOUBLE.fullmatch(text)
     if single is not None:
         return single[1]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import BlnkctlError
 from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.secret import mask_keys
 from blnkctl.domain.times import format_timestamp
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def time_or_none(moment: datetime | None) -> str | None:
 
 def error_record(error: BlnkctlError) -> Record:
     """Return an error's JSON object."""
-    return {"code": error.code, "message": error.message, "hint": error.hint, "target": error.target}
+    told = {"message": error.message, "hint": error.hint, "target": error.target}
+    return {"code": error.code} | {name: None if text is None else mask_keys(text) for name, text in told.items()}
 
 
 def document(

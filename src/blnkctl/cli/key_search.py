@@ -5,7 +5,7 @@ The text is never told again, in no note, error or trace.
 
 import codecs
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from blnkctl.cli.run import Run
@@ -82,10 +82,33 @@ def _decoded(chunks: Iterator[bytes]) -> Iterator[str]:
         yield decoder.decode(b"", True)
 
 
-def identifier(run: Run) -> IdentifyKeys:
-    """Return who searches."""
+def identifier(run: Run, places: Sequence[Place]) -> IdentifyKeys:
+    """Return who searches these places, and knows of every other one."""
     wiring = run.wiring
-    return IdentifyKeys(wiring.journal, wiring.bcrypt_forms, wiring.clock, run.terminal)
+    return IdentifyKeys(wiring.journal, wiring.bcrypt_forms, wiring.clock, run.terminal, _others(run, places))
+
+
+def _others(run: Run, places: Sequence[Place]) -> tuple[Place, ...]:
+    """Return the places that are not searched, for their admin keys."""
+    searched = {(place.context, str(place.server.url)) for place in places}
+    try:
+        known = known_targets(None, run.environment, lambda: run.wiring.configuration)
+    except BlnkctlError:  # the one in use is searched all the same
+        return ()
+    return tuple(
+        Place(target.context, run.wiring.server_of(target), _admin_key_of(run, target))
+        for target in known.targets
+        if (target.context, str(target.url)) not in searched
+    )
+
+
+def context_of(run: Run, server: str) -> str | None:
+    """Return the name of a context of a server, if there is one."""
+    try:
+        contexts = run.wiring.configuration.contexts
+    except BlnkctlError:
+        return None
+    return next((context.name for context in contexts if str(context.url) == server), None)
 
 
 def comparing(run: Run) -> Progress:
@@ -154,7 +177,7 @@ def find_by_text(run: Run, owners: list[str] | None) -> tuple[KeyView, Secret]:
         UsageError: it holds several. NotFound: it holds none. Incomplete: not everything could be searched.
     """
     place = place_in_use(run, owners)
-    identified = identifier(run).run([place], read_any_text(run), comparing(run))
+    identified = identifier(run, [place]).run([place], read_any_text(run), comparing(run))
     found = {one.view.key.id: one for one in _keys_of(place, identified) if one.view is not None}
     if len(found) > 1:
         raise _several(list(found))
@@ -164,7 +187,7 @@ def find_by_text(run: Run, owners: list[str] | None) -> tuple[KeyView, Secret]:
             for problem in identified.unsearched:
                 run.terminal.warn(problem.message)
             return one.view, one.secret
-    raise _none(place, identified)
+    raise _none(run, place, identified)
 
 
 def tell_of_admin_keys(run: Run, identified: Identified) -> None:
@@ -186,11 +209,20 @@ def _several(ids: list[str]) -> UsageError:
     return UsageError(
         f"The text holds {len(ids)} keys: {', '.join(ids[:5])}. Nothing was revoked.",
         code="ambiguous_key",
-        hint=f"Name the one that is meant: blnkctl keys revoke {ids[0]}",
+        hint=f"Give each key's part of the text alone, or name the one that is meant: blnkctl keys revoke {ids[0]}",
     )
 
 
-def _none(place: Place, identified: Identified) -> BlnkctlError:
+def _none(run: Run, place: Place, identified: Identified) -> BlnkctlError:
+    elsewhere = next((one for one in identified.keys if one.server != str(place.server.url)), None)
+    if elsewhere is not None and elsewhere.view is not None:
+        context = context_of(run, elsewhere.server)
+        return NotFound(
+            f"The text holds a key of {elsewhere.server}, not of {place.shown}. Nothing was revoked.",
+            code="key_of_another_server",
+            hint="Point BLNKCTL_URL there." if context is None else f"Add: --context {context}",
+            target=elsewhere.view.key.id,
+        )
     if any(one.match is Match.ADMIN_KEY for one in identified.found):
         return UsageError(
             f"The text holds the admin key of {place.shown}, which cannot be revoked. Nothing was revoked.",

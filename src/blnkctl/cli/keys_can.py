@@ -11,14 +11,15 @@ from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import OwnerHint, generation_in_use, key_reader
-from blnkctl.domain.errors import BlnkctlError, GateTripped, UsageError
+from blnkctl.domain.errors import BlnkctlError, GateTripped, Incomplete, UsageError
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.pasted import find_keys, find_refusal
 from blnkctl.domain.permissions import Obstacle, Permission
 from blnkctl.domain.refusals import explain_refusal
 from blnkctl.domain.requests import ApiRequest, parse_request
-from blnkctl.domain.secret import Secret
+from blnkctl.domain.secret import Secret, refuse_secret_word
 from blnkctl.domain.selectors import parse_key_word
+from blnkctl.usecases.identify import Match
 from blnkctl.usecases.permissions import CheckPermission
 from blnkctl.usecases.views import KeyView
 
@@ -61,7 +62,7 @@ def can(
     Exit codes: 0 it may, 2 neither a key nor an error was read, 7 no such key, 8 undecided, 10 it may not.
     """
     run = Run.of(ctx)
-    _refuse_secret(key)
+    refuse_secret_word(key)
     request = parse_request(method, path, run.target.url.path)
     _tell_of_another_server(run, request)
     if key == "-":
@@ -72,16 +73,6 @@ def can(
     return run.finish(Result([_record(permission)], is_list=False, is_sheet=True, errors=errors))
 
 
-def _refuse_secret(word: str) -> None:
-    """Refuse a key in place of its name: whatever became of it, an error would quote it."""
-    if find_keys(word):
-        raise UsageError(
-            "KEY is a secret itself; on a command line other users of this machine can read it.",
-            code="secret_as_argument",
-            hint="Pass it on standard input, with - as KEY; and replace the key if this machine is not yours alone.",
-        )
-
-
 def _check(run: Run, owner: list[str] | None) -> CheckPermission:
     return CheckPermission(key_reader(run, owner), lambda secret: _locate(run, owner, secret))
 
@@ -89,7 +80,16 @@ def _check(run: Run, owner: list[str] | None) -> CheckPermission:
 def _locate(run: Run, owner: list[str] | None, secret: Secret) -> KeyView | None:
     from blnkctl.cli.key_search import comparing, identifier, place_in_use
 
-    identified = identifier(run).locate(place_in_use(run, owner), secret, comparing(run))
+    place = place_in_use(run, owner)
+    identified = identifier(run, [place]).locate(place, secret, comparing(run))
+    if any(one.match is Match.ADMIN_KEY for one in identified.found):
+        raise UsageError("That is an admin key, which may do everything.", code="bad_input", hint="Give an API key.")
+    if not identified.keys and identified.was_withheld:
+        raise Incomplete(
+            "Which key that is cannot be told without showing it to the server: it may be another one's admin key.",
+            code="not_asked",
+            hint="Name the key: blnkctl keys can OWNER/NAME METHOD PATH",
+        )
     return next((one.view for one in identified.keys), None)
 
 

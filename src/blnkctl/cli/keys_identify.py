@@ -1,9 +1,19 @@
 """`blnkctl keys identify`."""
 
+from shlex import quote
+
 import typer
 
 from blnkctl.cli.formats import Record, key_record
-from blnkctl.cli.key_search import comparing, every_place, identifier, read_any_text, tell_of_admin_keys
+from blnkctl.cli.key_search import (
+    comparing,
+    context_of,
+    every_place,
+    identifier,
+    is_terminal_input,
+    read_any_text,
+    tell_of_admin_keys,
+)
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result, Table
 from blnkctl.cli.run import Run
@@ -40,8 +50,8 @@ def identify(ctx: typer.Context, owner: OwnerHint = None) -> int:
     """
     run = Run.of(ctx)
     with every_place(run, owner) as (places, unusable):
-        identified = identifier(run).run(places, read_any_text(run), comparing(run))
-    _say_what_next(run, identified)
+        identified = identifier(run, places).run(places, read_any_text(run), comparing(run))
+    _say_what_next(run, identified, owner or [])
     return run.finish(_result(run, identified, unusable))
 
 
@@ -52,7 +62,7 @@ def _result(run: Run, identified: Identified, unusable: list[BlnkctlError]) -> R
             run.terminal.warn(problem.message)
         errors = []
     elif not identified.has_match and not errors:
-        errors = [not_found()]
+        errors = [not_found(identified)]
     return Result(_records(run, identified), columns=_COLUMNS, errors=errors, table=_TABLE)
 
 
@@ -82,13 +92,13 @@ _TABLE = Table(("context", "match", "key", "id", "status", "accepted"), _cells)
 # --- what to do about it ------------------------------------------------------------------------
 
 
-def _say_what_next(run: Run, identified: Identified) -> None:
+def _say_what_next(run: Run, identified: Identified, typed_owners: list[str]) -> None:
     tell_of_admin_keys(run, identified)
     for one in identified.keys:
-        run.terminal.note(_about_key(one))
+        run.terminal.note(_about_key(run, one, typed_owners))
 
 
-def _about_key(one: Identification) -> str:
+def _about_key(run: Run, one: Identification, typed_owners: list[str]) -> str:
     view = one.view
     assert view is not None
     id_ = view.key.id
@@ -96,9 +106,13 @@ def _about_key(one: Identification) -> str:
         return f"{id_} is {view.status}: it opens nothing any more."
     if view.key.is_revoked:
         return f"{id_} is revoked; a server process may accept it for a few minutes more."
-    where = "" if one.context is None else f" --context {one.context}"
+    context = one.context or context_of(run, one.server)
+    where = "" if context is None else f" --context {context}"
+    where += f" --owner {quote(view.key.owner)}" if view.key.owner in typed_owners else ""
     if view.is_stored:
         return f"To revoke it: blnkctl keys revoke {id_} --wait{where}"
+    if is_terminal_input():
+        return f"To revoke {id_}: blnkctl keys revoke --secret-stdin --wait{where}"
     return (
         f"To revoke {id_}, with the same text on standard input:"
         f" blnkctl keys revoke --secret-stdin --wait --yes{where} < FILE"

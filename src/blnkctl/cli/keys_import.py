@@ -117,7 +117,7 @@ def _by_word(run: Run, key: str, owner: list[str] | None) -> list[KeyView]:
 
 def _by_secret(run: Run, secret: Secret, owner: list[str] | None) -> list[KeyView]:
     place = place_in_use(run, owner)
-    identified = identifier(run).locate(place, secret, comparing(run))
+    identified = identifier(run, [place]).locate(place, secret, comparing(run))
     views = [one.view for one in identified.keys if one.server == str(place.server.url) and one.view is not None]
     if views:
         return views

@@ -9,7 +9,7 @@ from time import monotonic
 
 from blnkctl.domain.errors import BlnkctlError, Declined
 from blnkctl.domain.names import harmless
-from blnkctl.domain.secret import Secret, secret_from_text
+from blnkctl.domain.secret import Secret, mask_keys, secret_from_text
 
 _QUIET_INTERVAL = 10.0
 _RED, _YELLOW, _BOLD, _PLAIN = "\033[31m", "\033[33m", "\033[1m", "\033[0m"
@@ -95,7 +95,7 @@ class Terminal:
 
     def _say(self, text: str) -> None:
         with suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{mask_keys(text)}\n")
             sys.stderr.flush()
 
     def _paint(self, text: str, colour: str) -> str:

@@ -3,6 +3,7 @@
 import unicodedata
 
 from blnkctl.domain.errors import UsageError
+from blnkctl.domain.secret import refuse_secret_word
 
 LONGEST_NAME = 200
 _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -19,6 +20,7 @@ def check_typed_name(text: str, what: str) -> str:
     Raises:
         UsageError: it is blank, longer than 200 characters, or holds a control or bidirectional character.
     """
+    refuse_secret_word(text)
     if not text.strip():
         raise UsageError(f"The {what} is blank.", code="bad_name", hint=f"Give the {what} at least one letter.")
     if len(text) > LONGEST_NAME:

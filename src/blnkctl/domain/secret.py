@@ -1,10 +1,12 @@
 """The one type that holds a secret. Its only door is `reveal()`: `grep -rn 'reveal()'` is the review."""
 
+import re
 from typing import NoReturn
 
-from blnkctl.domain.errors import UnusableSecret
+from blnkctl.domain.errors import UnusableSecret, UsageError
 
 MASK = "********"
+_KEY_SHAPE = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}=(?![A-Za-z0-9_=-])", re.ASCII)
 
 
 class Secret:
@@ -46,6 +48,26 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled or copied")
+
+
+def mask_keys(text: str) -> str:
+    """Return text with every word in the shape of a key masked: what somebody typed in the wrong place is quoted."""
+    return _KEY_SHAPE.sub(MASK, text)
+
+
+def refuse_secret_word(word: str) -> None:
+    """Raise UsageError where a word of the command line is a key itself.
+
+    Raises:
+        UsageError: it has a key's shape (`secret_as_argument`); it is not quoted.
+    """
+    if _KEY_SHAPE.search(word):
+        raise UsageError(
+            "A word of the command line is a secret itself, which other users of this machine can read there.",
+            code="secret_as_argument",
+            hint="Name the key by its id or OWNER/NAME; secrets are read from standard input. Replace that key, if"
+            " this machine is not yours alone.",
+        )
 
 
 def secret_from_text(text: str, source: str) -> Secret:

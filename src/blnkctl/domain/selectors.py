@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
+from blnkctl.domain.secret import refuse_secret_word
 
 _BARE_PREFIX = re.compile(r"[0-9a-f]{6,}[0-9a-f-]*", re.ASCII | re.IGNORECASE)
 
@@ -40,6 +41,7 @@ KeyWord = IdPrefix | FullName
 
 def parse_key_word(text: str) -> KeyWord:
     """Read a KEY: `api_key_…` or six or more hexadecimal digits begin an id, anything else is `OWNER/NAME`."""
+    refuse_secret_word(text)
     if text.startswith(ID_PREFIX):
         return IdPrefix(text)
     if _BARE_PREFIX.fullmatch(text):

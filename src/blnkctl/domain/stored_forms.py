@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from blnkctl.domain.keys import StorageScheme, classify_stored_form
 from blnkctl.domain.secret import Secret
 
+BLNKS_COST = 10  # of every bcrypt hash from Core 0.13.2 on
+
 
 @dataclass(frozen=True, slots=True)
 class StoredForm:
@@ -22,6 +24,12 @@ class StoredForm:
     def is_bcrypt(self) -> bool:
         """Whether a comparison takes bcrypt."""
         return self.scheme is StorageScheme.BCRYPT
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether a comparison takes no longer than with what Blnk makes; a hostile list could ask for days."""
+        cost = self.text.reveal()[4:6] if self.is_bcrypt else ""
+        return not cost.isdigit() or int(cost) <= BLNKS_COST
 
     def matches_at_once(self, secret: Secret) -> bool:
         """Tell whether this is the stored form of a secret, in constant time; never so for bcrypt."""

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from blnkctl.sealing import crypto
 from blnkctl.sealing.crypto import Recipient
-from blnkctl.system.files import ensure_private_directory, overwrite_in_place, write_atomically
+from blnkctl.system.files import ensure_private_directory, overwrite_in_place, read_private, write_atomically
 from blnkctl.system.names import as_file_name
 
 PLACEHOLDER = 4096
@@ -43,7 +43,7 @@ class EscrowFiles:
     def read(self, operation: str) -> bytes | None:
         """Return a whole sealed escrow; zeros, a torn file and nothing at all are None."""
         try:
-            content = self.path(operation).read_bytes()
+            content = read_private(self.path(operation))
         except FileNotFoundError:
             return None
         return content if crypto.is_sealed(content) else None

@@ -7,7 +7,7 @@ from blnkctl.domain.contexts import Configuration
 from blnkctl.domain.errors import BlnkctlError
 from blnkctl.usecases.targets import ADMIN_KEY_VARIABLES, Target, no_context, resolve_target
 
-_OF_THE_ONE_IN_USE = ("BLNKCTL_URL", *ADMIN_KEY_VARIABLES)
+_OF_THE_ONE_IN_USE = ("BLNKCTL_URL", "BLNKCTL_CA_FILE", "BLNKCTL_ALLOW_HTTP", "BLNKCTL_OWNER", *ADMIN_KEY_VARIABLES)
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ def known_targets(
 
 
 def _add_contexts(known: KnownTargets, environment: Mapping[str, str], configuration: Configuration) -> None:
-    """Add every context. The environment's admin key is for the one in use alone, and never sent to another."""
+    """Add every context. The environment's key, authority and permissions are for the one in use alone."""
     in_use = None if environment.get("BLNKCTL_URL") else environment.get("BLNKCTL_CONTEXT") or configuration.current
     bare = {name: value for name, value in environment.items() if name not in _OF_THE_ONE_IN_USE}
     names = sorted(context.name for context in configuration.contexts)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.entries import EntryName
-from blnkctl.domain.errors import StoreUnavailable, UsageError
+from blnkctl.domain.errors import UsageError
 from blnkctl.domain.keys import KeyStatus
-from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import key_lock
+from blnkctl.usecases.secrets import another_store
 from blnkctl.usecases.upkeep import without_secret
 from blnkctl.usecases.views import KeyView
 
@@ -63,21 +63,10 @@ class ForgetSecrets:
         store = store or self.store
         with self.locks.hold([key_lock(self.server, view.key.id)], f"the key {view.key.id}"):
             if known is not None and known.is_stored and known.store_id != store.store_id:
-                raise _elsewhere(known)
+                raise another_store(known)
             settle_escrows([store], self.journal, self.clock.now())
             was_held = store.delete(EntryName(self.server, view.key.id))
             if known is not None:
                 known = without_secret(known)
                 self.journal.remember([known])
         return Forgotten(replace(view, known=known), was_held)
-
-
-def _elsewhere(known: KnownKey) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"The secret of {known.id} was put into another {known.store} store than the one that is here;"
-        " nothing was deleted.",
-        code="another_store",
-        hint="Log in where that keyring is, or point BLNKCTL_STORE_DIR at that store. If it is gone for good, so is"
-        " the secret.",
-        target=known.id,
-    )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Progress = Callable[
     [], AbstractContextManager[Callable[[int, int], None]]
 ]  # begun when it is needed: it hides prompts
+_TELLING = 8  # a shorter admin key may stand in any word
 _ACCEPTED = {ProbeVerdict.AUTHENTICATED: True, ProbeVerdict.UNDECIDED: None}
 
 
@@ -71,11 +72,16 @@ class Identification:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Everything that was found, and what could not be searched, which does not matter where all is explained."""
+    """Everything that was found, and what could not be searched, which does not matter where all is explained.
+
+    `has_candidates`: there were words to search for. `was_withheld`: a server was not asked about them, for safety.
+    """
 
     found: tuple[Identification, ...]
     unsearched: tuple[BlnkctlError, ...] = ()
     is_explained: bool = False
+    has_candidates: bool = True
+    was_withheld: bool = False
 
     @property
     def keys(self) -> list[Identification]:
@@ -90,11 +96,15 @@ class Identified:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A word that could be a key. `known`: the keys of the index that have its fingerprint."""
+    """A word that could be a key. `known`: the keys of the index that have its fingerprint.
+
+    `is_certain`: found by what this machine knows, and not by the word of a server, which was shown it just before.
+    """
 
     secret: Secret
     known: list[KnownKey]
     is_found: bool = False
+    is_certain: bool = False
 
 
 @dataclass(slots=True)
@@ -104,6 +114,7 @@ class _Look:
     place: Place
     admin_key: Secret | None = None
     twin: _Look | None = None
+    may_ask: bool = True
     is_admin_key: bool = False
     is_admin_key_accepted: bool | None = None
     verdicts: dict[int, ProbeVerdict] = field(default_factory=dict)
@@ -141,12 +152,17 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class IdentifyKeys:
-    """Searches every place that it is given. Changes nothing anywhere."""
+    """Searches every place that it is given. Changes nothing anywhere.
+
+    `others` are known places that are not searched. What may be the admin key of one place is never shown to another:
+    while one of those keys cannot be read, servers are not asked about words, and lists are compared whole.
+    """
 
     journal: Journal
     slow_forms: SlowForms
     clock: Clock
     reporter: Reporter
+    others: tuple[Place, ...] = ()
 
     def run(self, places: Sequence[Place], text: Iterable[str], progress: Progress) -> Identified:
         """Tell which keys a text holds.
@@ -161,14 +177,15 @@ class IdentifyKeys:
         search.read(text)
         for number in search.admin_keys:
             looks[number].is_admin_key = True
-        explained = [look.admin_key for look in looks if look.is_admin_key]
-        found = self._search(looks, _candidates(search, known, explained), progress)
+        found = self._search(looks, _candidates(search, known), progress)
         return _with_too_many(found) if search.is_cut else found
 
     def locate(self, place: Place, secret: Secret, progress: Progress) -> Identified:
         """Tell which key of one place a secret is, whatever its shape."""
         known = self._known().get(secret.fingerprint(), [])
-        return self._search([_Look(place)], [_Candidate(secret, known)], progress)
+        look = _Look(place)
+        self._fetch_admin_key(look)
+        return self._search([look], [_Candidate(secret, known)], progress)
 
     # --- what there is to look for ------------------------------------------------------------
 
@@ -185,9 +202,26 @@ class IdentifyKeys:
         except BlnkctlError as problem:
             look.unsearched.append(_unsearched(look.place, problem))
 
+    def _guard(self, looks: Sequence[_Look]) -> list[_Look]:
+        """Return every known place with its admin key, where that can be read."""
+        guards = [_Look(place) for place in self.others]
+        for look in guards:
+            self._fetch_admin_key(look)
+        return [*looks, *guards]
+
     # --- the search ---------------------------------------------------------------------------
 
-    def _search(self, looks: Sequence[_Look], candidates: Sequence[_Candidate], progress: Progress) -> Identified:
+    def _search(self, looks: Sequence[_Look], words: Sequence[_Candidate], progress: Progress) -> Identified:
+        guards = self._guard(looks)
+        candidates = _without_admin_keys(words, guards)
+        for look in looks:
+            unreadable = [guard.place.shown for guard in guards if guard.admin_key is None and guard.url != look.url]
+            look.may_ask = not unreadable
+            if unreadable and any(not candidate.known for candidate in candidates):
+                self.reporter.warn(
+                    f"{look.place.shown} is not asked about words: one may be the admin key of"
+                    f" {', '.join(unreadable)}, which cannot be read now. Its list is compared."
+                )
         for look in looks:
             look.twin = next((other for other in looks if other is not look and _is_twin(look, other)), None)
             self._look(look, candidates)
@@ -199,8 +233,9 @@ class IdentifyKeys:
         strange = [problem for look in looks for problem in _of_unknown_owners(look, len(candidates))]
         unsearched = [problem for look in looks for problem in look.unsearched]
         has_match = any(one.match is not Match.NONE for one in found)
-        is_explained = has_match and not strange and all(candidate.is_found for candidate in candidates)
-        return Identified(tuple(found), (*strange, *unsearched), is_explained)
+        is_explained = has_match and not strange and all(candidate.is_certain for candidate in candidates)
+        was_withheld = any(not look.may_ask for look in looks)
+        return Identified(tuple(found), (*strange, *unsearched), is_explained, bool(words), was_withheld)
 
     def _look(self, look: _Look, candidates: Sequence[_Candidate]) -> None:
         """Ask one server about the candidates that can be its own."""
@@ -225,7 +260,8 @@ class IdentifyKeys:
         """Probe, which needs no admin key, then list."""
         server = look.place.server
         for number, candidate in ours.items():
-            look.verdicts[number] = server.probe(candidate.secret).verdict
+            is_safe = look.may_ask or bool(candidate.known)
+            look.verdicts[number] = server.probe(candidate.secret).verdict if is_safe else ProbeVerdict.UNDECIDED
         if look.unsearched or not (ours or look.is_admin_key):
             return
         profile = server.profile()
@@ -272,6 +308,8 @@ class IdentifyKeys:
         except BlnkctlError as problem:
             look.unsearched.append(_unsearched(look.place, problem, owner))
             return
+        if not all(form.is_comparable for _, form in listed):
+            look.unsearched.append(_odd_forms(look.place, owner))
         views = viewpoint.judge([row for row, _ in listed])
         look.rows += zip(views, (form for _, form in listed), strict=True)
 
@@ -283,7 +321,7 @@ class IdentifyKeys:
         for number, candidate in ours.items():
             for known in candidate.known:
                 if known.server == look.url:
-                    candidate.is_found = True
+                    candidate.is_found = candidate.is_certain = True
                     look.matches[number] = views.get(known.id) or self._view_of(known, look.place.context)
 
     def _view_of(self, known: KnownKey, context: str | None) -> KeyView:
@@ -343,18 +381,37 @@ class IdentifyKeys:
         for candidate in candidates:
             for known in candidate.known:
                 if known.server not in searched:
-                    candidate.is_found = True
+                    candidate.is_found = candidate.is_certain = True
                     self.reporter.warn(f"{known.id} is a key of {known.server}, which was not searched.")
                     view = self._view_of(known, None)
                     yield Identification(known.server, None, Match.KEY, view, None, candidate.secret)
 
 
-def _candidates(
-    search: TextSearch, known: dict[str, list[KnownKey]], explained: Sequence[Secret | None]
-) -> list[_Candidate]:
-    """Return what is to be searched: an admin key, which is explained already, is shown to no other server."""
+def _candidates(search: TextSearch, known: dict[str, list[KnownKey]]) -> list[_Candidate]:
+    """Return what is to be searched."""
     words = {secret.fingerprint(): secret for secret in (*search.known.values(), *search.candidates)}
-    return [_Candidate(secret, known.get(print_, [])) for print_, secret in words.items() if secret not in explained]
+    return [_Candidate(secret, known.get(print_, [])) for print_, secret in words.items()]
+
+
+def _without_admin_keys(candidates: Sequence[_Candidate], guards: Sequence[_Look]) -> list[_Candidate]:
+    """Leave out what is an admin key, with or without its padding, or a part of one: no server is shown it."""
+    left = []
+    for candidate in candidates:
+        core = _core(candidate.secret)
+        whose = [guard for guard in guards if guard.admin_key is not None and _overlap(core, _core(guard.admin_key))]
+        for guard in whose:
+            guard.is_admin_key = guard.is_admin_key or _core(guard.admin_key) == core
+        if not whose:
+            left.append(candidate)
+    return left
+
+
+def _core(secret: Secret | None) -> str:
+    return "" if secret is None else secret.reveal().rstrip("=")
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one in other or (len(other) >= _TELLING and other in one)
 
 
 def _is_twin(look: _Look, earlier: _Look) -> bool:
@@ -416,6 +473,16 @@ def _unsearched(place: Place, problem: BlnkctlError, owner: str | None = None) -
     )
 
 
+def _odd_forms(place: Place, owner: str) -> Incomplete:
+    return Incomplete(
+        f"{place.shown} lists keys of {escape_unsafe(owner)} whose stored form Blnk does not make;"
+        " they were not compared.",
+        code="odd_stored_form",
+        hint="Is that a Blnk server? Leave it out with --context of another one.",
+        target=place.context,
+    )
+
+
 def _no_owner(place: Place) -> Incomplete:
     return Incomplete(
         f"{place.shown} could not be searched: no owner of keys is known there, and Blnk cannot list them.",
@@ -436,10 +503,11 @@ def _with_too_many(found: Identified) -> Identified:
     return replace(found, unsearched=(*found.unsearched, problem), is_explained=False)
 
 
-def not_found() -> NotFound:
+def not_found(identified: Identified) -> NotFound:
     """Return the error for a text that holds no key which is known anywhere."""
+    hint = "Only owners that are known here were looked at; name others with --owner O."
+    if not identified.has_candidates:
+        hint = "No word of it has a key's shape (43 characters and =). Is that the text that holds the key?"
     return NotFound(
-        "Nothing in it is a key or an admin key of any server that was searched.",
-        code="nowhere",
-        hint="Only owners that are known here were looked at; name others with --owner O.",
+        "Nothing in it is a key or an admin key of any server that was searched.", code="nowhere", hint=hint
     )

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.entries import ADMIN, EntryName, is_canary
+from blnkctl.domain.entries import ADMIN, EntryName
 from blnkctl.domain.errors import RECOVER_HINT, Incomplete, StoreUnavailable
+from blnkctl.domain.keys import is_key_id
 from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
@@ -17,6 +18,7 @@ from blnkctl.usecases.guards import refuse_too_many
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Journal, SecretStore
 
+MISSING = "store_missing"
 Progress = Callable[[int, int], None]
 
 
@@ -54,7 +56,8 @@ class MoveEntries:
             Incomplete: something unfinished may still need the source.
         """
         self._refuse_unfinished()
-        entries = [entry for entry in self.source.entries(self.server) if not is_canary(entry.username)]
+        entries = self._entries()
+        self.goal.entries(self.server)  # a goal that is not there is met now
         refuse_too_many(self.goal, len(entries))
         return sorted(entries, key=lambda entry: (entry.username == ADMIN, entry.username))
 
@@ -109,8 +112,18 @@ class MoveEntries:
 
     def _switch_if_unused(self) -> None:
         """Contexts that take their admin key from elsewhere keep their keys in the goal from now on, too."""
-        if not any(not is_canary(entry.username) for entry in self.source.entries(self.server)):
+        if not self._entries():
             self.switch_contexts()
+
+    def _entries(self) -> list[EntryName]:
+        """Return what blnkctl put there: keys and the admin key. A store that was never made holds nothing."""
+        try:
+            entries = self.source.entries(self.server)
+        except StoreUnavailable as problem:
+            if problem.code == MISSING:
+                return []
+            raise
+        return [entry for entry in entries if entry.username == ADMIN or is_key_id(entry.username)]
 
     def _read(self, entry: EntryName) -> Secret:
         secret = self.source.get(entry)

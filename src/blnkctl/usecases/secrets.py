@@ -58,6 +58,17 @@ def _unchanged(secret: Secret | None, known: KnownKey) -> Secret | None:
     return secret
 
 
+def another_store(known: KnownKey) -> StoreUnavailable:
+    """Return the error for a secret that was put into another store of that kind than the one that is here."""
+    return StoreUnavailable(
+        f"The secret of {known.id} was put into another {known.store} store than the one that is here.",
+        code="another_store",
+        hint="Log in where that keyring is, or point BLNKCTL_STORE_DIR at that store. If it is gone for good, so is"
+        " the secret.",
+        target=known.id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReadSecret:
     """Finds a key by the index alone and reads its secret. No network."""
@@ -79,7 +90,10 @@ class ReadSecret:
             raise self._missing(known)
         return known, secret
 
-    def _missing(self, known: KnownKey) -> NotFound:
+    def _missing(self, known: KnownKey) -> NotFound | StoreUnavailable:
+        store = self.held.stores.get(known.store or "")
+        if store is not None and store.store_id != known.store_id:
+            return another_store(known)
         return NotFound(
             f"The index says that the secret of {known.id} is in the {known.store} store, but it is not there.",
             code="secret_not_held",

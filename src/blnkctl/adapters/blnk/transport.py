@@ -10,6 +10,7 @@ import logging
 import re
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from blnkctl.ports import Clock
 
 LONGEST_ANSWER = 1 << 20
+_REMEMBERED_KEYS = 128  # more than one search of a text sends
 _FIRST_PAUSE = 0.2
 _SLOW = 1.0
 _POST_PATIENCE = 30.0
@@ -111,7 +113,7 @@ class Transport:
         self._connection = connection
         self._clock = clock
         self._client: httpx.Client | None = None
-        self._sent_key: Secret | None = None
+        self._sent_keys: deque[Secret] = deque(maxlen=_REMEMBERED_KEYS)
         _silence_header_logs()
 
     def close(self) -> None:
@@ -161,15 +163,14 @@ class Transport:
         return Answer(response.status_code, response.headers, self._masked(bytes(body)))
 
     def masked(self, text: str) -> str:
-        """Return a server's words without the key that the request carried: proxies quote headers back."""
+        """Return a server's words without the keys that it was sent: proxies quote headers back."""
         return self._masked(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def _masked(self, content: bytes) -> bytes:
-        if self._sent_key is None:
-            return content
-        key = self._sent_key.reveal()
-        for shape in {key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1]}:
-            content = content.replace(shape.encode(), MASK.encode())
+        for sent in self._sent_keys:
+            key = sent.reveal()
+            for shape in {key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1]}:
+                content = content.replace(shape.encode(), MASK.encode())
         return content
 
     def chunks(self, response: httpx.Response) -> Iterator[bytes]:
@@ -195,7 +196,8 @@ class Transport:
 
     @contextmanager
     def _sent(self, request: Request) -> Iterator[httpx.Response]:
-        self._sent_key = request.key
+        if request.key is not None and request.key not in self._sent_keys:
+            self._sent_keys.append(request.key)
         headers = {} if request.key is None else {"X-Blnk-Key": request.key.reveal()}
         if request.body is not None:
             headers["Content-Type"] = "application/json"

@@ -53,7 +53,7 @@ class BoundedConnection(DBusConnection):  # type: ignore[misc]  # jeepney has no
             pass
         limit = self._patience(timeout)
         try:
-            return super().recv_until_filtered(queue, timeout=limit)
+            return super().recv_until_filtered(queue, timeout=limit - _AT_ONCE)
         except TimeoutError:
             self._take_back()
             raise locked(f": nobody answered its dialog within {limit:g} s") from None
@@ -103,6 +103,7 @@ def connect(environment: Mapping[str, str], person: Person) -> BoundedConnection
         raise
     except OSError as error:
         raise missing(f"the D-Bus session cannot be reached ({error.strerror or error})") from None
+    _refuse_a_strangers(sock)
     limit = struct.pack("ll", int(CALL_SECONDS), 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     try:
@@ -110,6 +111,17 @@ def connect(environment: Mapping[str, str], person: Person) -> BoundedConnection
     except BaseException:
         sock.close()
         raise
+
+
+def _refuse_a_strangers(sock: socket.socket) -> None:
+    """Whoever owns the bus sees every secret: a variable left over from another user's session may name his."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    size = struct.calcsize("3i")
+    _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    if user not in (0, os.geteuid()):
+        sock.close()
+        raise missing(f"the D-Bus session is another user's (uid {user})")
 
 
 def _address(environment: Mapping[str, str]) -> str:

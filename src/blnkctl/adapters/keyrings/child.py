@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
-from blnkctl.adapters.keyrings.failures import FROZEN, LOCKED, failed, frozen, locked, usable
+from blnkctl.adapters.keyrings.failures import FROZEN, LOCKED, failed, frozen, locked, usable, without
 from blnkctl.adapters.keyrings.items import CALL_SECONDS, PROMPT_SECONDS, Item, KeyringState, Person
 from blnkctl.domain.errors import StoreUnavailable
 from blnkctl.domain.secret import Secret
@@ -19,6 +19,8 @@ from blnkctl.system.children import child_environment
 
 _WINDOWS = "keyring.backends.Windows.WinVaultKeyring"
 _LONGEST_ON_WINDOWS = 1280  # UTF-16 units
+# What would make keyring keep secrets elsewhere, or only as long as the session.
+_STEERING = ("KEYRING_PROPERTY_", "KEYCHAIN_PATH", "PYTHON_KEYRING_BACKEND")
 _NOTHING = Item("blnkctl", "nothing", "", "")
 
 
@@ -29,7 +31,9 @@ class ChildKeyring:
         self, backend: str, environment: Mapping[str, str], person: Person, script: Path | None = None
     ) -> None:
         self._backend = backend
-        self._environment = child_environment(environment)
+        self._environment = {
+            name: value for name, value in child_environment(environment).items() if not name.startswith(_STEERING)
+        }
         self._person = person
         self._given_up: StoreUnavailable | None = None
         self._script = script or Path(__file__).with_name("child_main.py")
@@ -92,11 +96,19 @@ class ChildKeyring:
             "secret": None if secret is None else secret.reveal(),
         }
         limit = PROMPT_SECONDS if self._person.is_there() else CALL_SECONDS
-        return _read_reply(action, self._run(action, json.dumps(request), limit))
+        hidden = "" if secret is None else secret.reveal()
+        return _read_reply(action, self._run(action, json.dumps(request), limit), hidden)
 
     def _service(self, item: Item) -> str:
-        """On Windows a second username under one service would move the first entry."""
-        return f"{item.service}/{item.username}" if self._backend == _WINDOWS else item.service
+        """Return a service that holds this item alone.
+
+        These keyrings know no other attribute, so what is for http says so. On Windows a second username under one
+        service would move the first entry.
+        """
+        service = (
+            item.service.replace("blnk:", "blnk:http://", 1) if item.server.startswith("http:") else item.service
+        )
+        return f"{service}/{item.username}" if self._backend == _WINDOWS else service
 
     def _run(self, action: str, request: str, limit: float) -> str:
         try:
@@ -115,7 +127,7 @@ class ChildKeyring:
         return done.stdout.decode("utf-8", "replace")
 
 
-def _read_reply(action: str, text: str) -> str | None:
+def _read_reply(action: str, text: str, hidden: str) -> str | None:
     try:
         reply = json.loads(text)
         error, secret = reply["error"], reply["secret"]
@@ -125,7 +137,7 @@ def _read_reply(action: str, text: str) -> str | None:
         return None if secret is None else str(secret)
     if error == "KeyringLocked":
         raise locked("")
-    raise failed(f"{action} a secret", ": ".join(filter(None, (error, reply.get("words")))))
+    raise failed(f"{action} a secret", without(hidden, ": ".join(filter(None, (error, reply.get("words"))))))
 
 
 def _utf_16_units(secret: Secret) -> int:

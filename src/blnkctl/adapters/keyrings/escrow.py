@@ -14,7 +14,7 @@ from blnkctl.domain.errors import Busy, StoreUnavailable
 from blnkctl.domain.secret import Secret
 from blnkctl.sealing import crypto
 from blnkctl.sealing.crypto import CannotOpen, Recipient
-from blnkctl.system.files import ensure_private_directory, write_atomically
+from blnkctl.system.files import ensure_private_directory, read_private, write_atomically
 from blnkctl.system.locks import LockBusy, locked
 
 SETTLING_SECONDS = 1.0
@@ -115,7 +115,7 @@ class EscrowIdentity:
 
     def _published(self) -> list[str]:
         try:
-            lines = self._recipients.read_text("ascii").splitlines()
+            lines = read_private(self._recipients).decode("ascii").splitlines()
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:

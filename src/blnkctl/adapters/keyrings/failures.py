@@ -1,4 +1,4 @@
-"""What is said when a keyring fails. Its own words are shown; no backend puts a secret into them."""
+"""What is said when a keyring fails: its own words, without the secret that it was given."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from blnkctl.adapters.keyrings.items import CALL_SECONDS
 from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
 from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.secret import MASK
 
 AGE_INSTEAD = (
-    "Without a keyring, use the age store: blnkctl store init, then BLNKCTL_STORE=age"
-    " or `blnkctl context set NAME --store age`."
+    "Without a keyring, use the age store: blnkctl store init, then BLNKCTL_STORE=age;"
+    " for a new context add --store age to this command."
 )
 LOCKED = "secret_store_locked"
 FROZEN = "store_frozen"
@@ -26,8 +27,7 @@ def locked(why: str) -> StoreUnavailable:
     return StoreUnavailable(
         f"The OS keyring is locked{why}.",
         code=LOCKED,
-        hint="Log in to the desktop or unlock it there (Seahorse, KeePassXC), and run this again in a terminal."
-        f" {AGE_INSTEAD}",
+        hint="Log in to the desktop or unlock it there (Seahorse, KeePassXC), or run this again in a terminal.",
     )
 
 
@@ -36,7 +36,7 @@ def frozen(doing: str, seconds: float) -> StoreUnavailable:
     return StoreUnavailable(
         f"The OS keyring did not {doing} within {seconds:g} s.",
         code=FROZEN,
-        hint=f"Is its daemon stuck? Restart it (or log in anew), then: blnkctl doctor. {AGE_INSTEAD}",
+        hint="Is its daemon stuck? Restart it (or log in anew), then: blnkctl doctor",
     )
 
 
@@ -74,8 +74,13 @@ def usable(content: bytes) -> str:
     return text
 
 
+def without(secret: str, words: str) -> str:
+    """Return a keyring's words without the secret that it was given."""
+    return words.replace(secret, MASK) if secret else words
+
+
 @contextmanager
-def told_by_keyring(doing: str) -> Iterator[None]:
+def told_by_keyring(doing: str, hidden: str = "") -> Iterator[None]:
     """Turn whatever a keyring raises into StoreUnavailable: backends raise anything, and escape their own tree."""
     try:
         yield
@@ -84,7 +89,7 @@ def told_by_keyring(doing: str) -> Iterator[None]:
     except (TimeoutError, BlockingIOError):
         raise frozen(doing, CALL_SECONDS) from None
     except Exception as error:  # noqa: BLE001 (SecretServiceNotAvailable, DBusErrorResponse, ConnectionReset, …)
-        raise failed(doing, _words(error)) from None
+        raise failed(doing, without(hidden, _words(error))) from None
 
 
 def _words(error: Exception) -> str:

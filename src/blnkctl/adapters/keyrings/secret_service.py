@@ -75,7 +75,7 @@ class SecretService(StockKeyring):
 
     def set(self, item: Item, secret: Secret) -> None:
         """Write an item under its label, replacing the one with these attributes."""
-        with self._asking("take a secret"):
+        with self._asking("take a secret", secret.reveal()):
             self.get_preferred_collection().create_item(
                 item.label, _attributes(item), secret.reveal().encode(), replace=True
             )
@@ -161,10 +161,10 @@ class SecretService(StockKeyring):
         return iter(list(self.get_preferred_collection().search_items(attributes)))
 
     def _of_server(self, server: ServerUrl) -> Iterator[StoredItem]:
-        return self._find({"application": _APPLICATION, "server": str(server)})
+        return self._find({"application": _APPLICATION, "service": server.service, "server": str(server)})
 
     def _count_and_time(self) -> tuple[int, float]:
-        """Return how many keys there are, and how many seconds a look-up takes: reading a secret may show a dialog."""
+        """Return how many keys there are, and the seconds a look-up takes: reading a secret may show a dialog."""
         count = sum(1 for item in self._find({"application": _APPLICATION}) if _is_a_key(item))
         began = perf_counter()
         for _ in self._find({"application": _APPLICATION, "username": "nothing"}):
@@ -188,12 +188,12 @@ class SecretService(StockKeyring):
         return usable(stored.get_secret())
 
     @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
+    def _asking(self, doing: str, hidden: str = "") -> Iterator[None]:
         """Ask within the limit. A keyring that is stuck or stays locked is not asked again by this process."""
         if self._given_up is not None:
             raise self._given_up
         try:
-            with told_by_keyring(doing):
+            with told_by_keyring(doing, hidden):
                 yield
         except StoreUnavailable as problem:
             self._given_up = problem if problem.code in (FROZEN, LOCKED) else None
