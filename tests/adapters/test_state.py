@@ -219,7 +219,7 @@ def test_a_directory_of_somebody_else_is_not_written_to(
 def test_every_commit_waits_for_the_disk(state: StateFile) -> None:
     state.remember([KEY])
 
-    with state._transaction() as database:
+    with state._database.transaction() as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
 
@@ -229,7 +229,7 @@ def test_a_kill_between_transactions_keeps_what_was_recorded(tmp_path: Path) -> 
         "import os, signal, sys; from pathlib import Path; from tests.adapters import test_state as t\n"
         "state = t.StateFile(Path(sys.argv[1]), lambda: t.NOW)\n"
         "state.begin(t.OPERATION, actor='a', reason=None); state.record_sent(t.SENT); state.remember([t.LISTED])\n"
-        "database = state._open(create=True); database.execute('BEGIN IMMEDIATE')\n"
+        "database = state._database._open(create=True); database.execute('BEGIN IMMEDIATE')\n"
         "database.execute('DELETE FROM operations')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

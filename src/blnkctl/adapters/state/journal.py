@@ -1,0 +1,186 @@
+"""A `Journal`: operations, the index of keys, receipts and owners of this machine. Never a secret."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from blnkctl.adapters.state.database import StateDatabase
+from blnkctl.adapters.state.rows import (
+    KEY,
+    OPERATION,
+    RECEIPT,
+    from_key,
+    from_operation,
+    from_receipt,
+    placeholders,
+    to_key,
+    to_operation,
+    to_receipt,
+)
+from blnkctl.domain.operations import KnownKey, Operation, Phase
+from blnkctl.domain.receipts import Receipt
+from blnkctl.domain.selectors import IdPrefix, KeyWord
+from blnkctl.domain.servers import ServerUrl
+from blnkctl.domain.times import format_timestamp
+
+_LATEST_FIRST = "ORDER BY stored_at DESC, created_at DESC, id"
+
+
+class StateFile:
+    """The journal in one SQLite file."""
+
+    def __init__(self, directory: Path, now: Callable[[], datetime], *, is_only_looked_into: bool = False) -> None:
+        self._database = StateDatabase(directory, is_only_looked_into=is_only_looked_into)
+        self._now = now
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def check(self) -> int:
+        """Prove that the file can be written durably; return its schema version."""
+        return self._database.check()
+
+    # --- operations ---------------------------------------------------------------------------
+
+    def begin(self, operation: Operation, *, actor: str, reason: str | None) -> None:
+        """Record that an operation begins."""
+        values = (*from_operation(operation), actor, reason)
+        with self._database.transaction() as database:
+            database.execute(
+                f"INSERT INTO operations ({OPERATION}, actor, reason) VALUES ({placeholders(values)})",
+                values,
+            )
+
+    def record_sent(self, operation: Operation) -> None:
+        """Record what is about to be asked for."""
+        columns = OPERATION.split(", ")[1:]
+        values = from_operation(operation)
+        with self._database.transaction() as database:
+            database.execute(
+                f"UPDATE operations SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?",
+                (*values[1:], operation.id),
+            )
+
+    def close_operation(self, operation_id: str, outcome: str, *, key: KnownKey | None = None) -> None:
+        """Record an operation's end, and the key it left."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE operations SET phase = ?, outcome = ?, ended_at = ?, key_id = coalesce(?, key_id)"
+                " WHERE id = ?",
+                (Phase.DONE, outcome, format_timestamp(self._now()), None if key is None else key.id, operation_id),
+            )
+            if key is not None:
+                _insert_key(database, key)
+
+    def open_operations(self) -> list[Operation]:
+        """Return what was begun and not ended, oldest first."""
+        rows = self._database.read(
+            f"SELECT {OPERATION} FROM operations WHERE phase <> 'done' ORDER BY started_at, id"
+        )
+        return self._database.understood(to_operation, rows)
+
+    def ended(self, operation_ids: Iterable[str]) -> dict[str, KnownKey | None]:
+        """Return those of the operations that this journal knows to have ended, each with the key it left."""
+        columns = ", ".join(f"keys.{column}" for column in KEY.split(", "))
+        statement = (
+            f"SELECT {columns} FROM operations LEFT JOIN keys"
+            " ON keys.server = operations.server AND keys.id = operations.key_id"
+            " WHERE operations.id = ? AND phase = ?"
+        )
+        found = ((id_, self._database.read(statement, (id_, Phase.DONE.value))) for id_ in operation_ids)
+        left = {id_: [row for row in rows if row[0] is not None] for id_, rows in found if rows}
+        return {id_: next(iter(self._database.understood(to_key, rows)), None) for id_, rows in left.items()}
+
+    # --- keys ---------------------------------------------------------------------------------
+
+    def remember(self, keys: Iterable[KnownKey]) -> None:
+        """Insert or replace keys."""
+        with self._database.transaction() as database:
+            for key in keys:
+                _insert_key(database, key)
+
+    def known_keys(self, server: ServerUrl) -> list[KnownKey]:
+        """Return the index of a server, the latest stored first."""
+        rows = self._database.read(
+            f"SELECT {KEY} FROM keys WHERE server = ? {_LATEST_FIRST}",
+            (str(server),),
+        )
+        return self._database.understood(to_key, rows)
+
+    def known_fitting(self, server: ServerUrl, word: KeyWord) -> list[KnownKey]:
+        """Return the keys of the index that a KEY fits, the latest stored first."""
+        if isinstance(word, IdPrefix):
+            condition, text = "substr(id, 1, length(?2)) = ?2", word.prefix
+        else:
+            condition, text = "owner || '/' || name = ?2", word.text
+        rows = self._database.read(
+            f"SELECT {KEY} FROM keys WHERE server = ?1 AND {condition} {_LATEST_FIRST}",
+            (str(server), text),
+        )
+        return self._database.understood(to_key, rows)
+
+    def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
+        """Return one key of the index."""
+        rows = self._database.read(f"SELECT {KEY} FROM keys WHERE server = ? AND id = ?", (str(server), key_id))
+        return next(iter(self._database.understood(to_key, rows)), None)
+
+    def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
+        """Return the keys of every server's index, by fingerprint."""
+        rows = self._database.read(
+            f"SELECT {KEY} FROM keys WHERE fingerprint IS NOT NULL ORDER BY created_at DESC, id"
+        )
+        found: dict[str, list[KnownKey]] = {}
+        for key in self._database.understood(to_key, rows):
+            found.setdefault(str(key.fingerprint), []).append(key)
+        return found
+
+    # --- receipts ---------------------------------------------------------------------------------
+
+    def record_receipt(self, server: ServerUrl, receipt: Receipt) -> None:
+        """Insert or replace a receipt."""
+        values = (str(server), *from_receipt(receipt))
+        with self._database.transaction() as database:
+            database.execute(
+                f"INSERT OR REPLACE INTO receipts (server, {RECEIPT}) VALUES ({placeholders(values)})", values
+            )
+
+    def receipts(self, server: ServerUrl) -> dict[str, list[Receipt]]:
+        """Return the receipts of a server's keys, by id, the sinks in order."""
+        rows = self._database.read(
+            f"SELECT {RECEIPT} FROM receipts WHERE server = ? ORDER BY key_id, sink", (str(server),)
+        )
+        found: dict[str, list[Receipt]] = {}
+        for receipt in self._database.understood(to_receipt, rows):
+            found.setdefault(receipt.key_id, []).append(receipt)
+        return found
+
+    # --- owners -------------------------------------------------------------------------------
+
+    def owners(self, server: ServerUrl) -> dict[str, str]:
+        """Return the known owners of a server: `added` by hand, or of a key in the `index`."""
+        indexed = self._database.read("SELECT DISTINCT owner FROM keys WHERE server = ?", (str(server),))
+        added = self._database.read("SELECT owner FROM owners WHERE server = ?", (str(server),))
+        return {str(row[0]): "index" for row in indexed} | {str(row[0]): "added" for row in added}
+
+    def add_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
+        """Remember owners; return how many were new."""
+        with self._database.transaction() as database:
+            return database.executemany(
+                "INSERT OR IGNORE INTO owners (server, owner) VALUES (?, ?)",
+                [(str(server), owner) for owner in owners],
+            ).rowcount
+
+    def remove_owners(self, server: ServerUrl, owners: Iterable[str]) -> int:
+        """Forget owners; return how many were known."""
+        with self._database.transaction() as database:
+            return database.executemany(
+                "DELETE FROM owners WHERE server = ? AND owner = ?", [(str(server), owner) for owner in owners]
+            ).rowcount
+
+
+def _insert_key(database: sqlite3.Connection, key: KnownKey) -> None:
+    """Insert or replace a key of the index."""
+    values = from_key(key)
+    database.execute(f"INSERT OR REPLACE INTO keys ({KEY}) VALUES ({placeholders(values)})", values)

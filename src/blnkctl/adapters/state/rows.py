@@ -1,0 +1,149 @@
+"""Rows of the tables as values of the domain, and back. A row that no blnkctl wrote raises ValueError."""
+
+import json
+from datetime import datetime
+
+from blnkctl.domain.keys import KeySpec
+from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
+from blnkctl.domain.receipts import Receipt
+from blnkctl.domain.times import format_timestamp, parse_timestamp
+
+SqlRow = tuple[object, ...]
+OPERATION = (
+    "id, kind, server, owner, name, phase, started_at, key_id, scopes, expires_at, store, store_id, rows_before,"
+    " sent_at"
+)
+KEY = (
+    "server, id, owner, name, scopes, expires_at, created_at, is_revoked, revoked_at, store, store_id, fingerprint,"
+    " stored_at"
+)
+RECEIPT = "key_id, sink, target, fingerprint, delivered_at, verified"
+
+
+def placeholders(values: SqlRow) -> str:
+    """Return as many question marks as there are values."""
+    return ", ".join("?" for _ in values)
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """Return a moment as it is kept."""
+    return None if moment is None else format_timestamp(moment)
+
+
+def from_operation(operation: Operation) -> SqlRow:
+    """Return the row of an operation, in the order of `OPERATION`."""
+    spec = operation.spec
+    return (
+        operation.id,
+        operation.kind.value,
+        operation.server,
+        operation.owner,
+        operation.name,
+        operation.phase.value,
+        time_text(operation.started_at),
+        operation.key_id,
+        None if spec is None else json.dumps(spec.scopes),
+        None if spec is None else time_text(spec.expires_at),
+        operation.store,
+        operation.store_id,
+        operation.rows_before,
+        time_text(operation.sent_at),
+    )
+
+
+def to_operation(row: SqlRow) -> Operation:
+    """Read a row of `OPERATION`."""
+    owner, name, scopes = str(row[3]), str(row[4]), row[8]
+    spec = None if scopes is None else KeySpec(name, owner, tuple(json.loads(str(scopes))), _certain(row[9]))
+    return Operation(
+        id=str(row[0]),
+        kind=OperationKind(str(row[1])),
+        server=str(row[2]),
+        owner=owner,
+        name=name,
+        phase=Phase(str(row[5])),
+        started_at=_certain(row[6]),
+        key_id=_text(row[7]),
+        spec=spec,
+        store=_text(row[10]),
+        store_id=_text(row[11]),
+        rows_before=None if row[12] is None else int(str(row[12])),
+        sent_at=_moment(row[13]),
+    )
+
+
+def from_key(key: KnownKey) -> SqlRow:
+    """Return the row of a key, in the order of `KEY`."""
+    return (
+        key.server,
+        key.id,
+        key.owner,
+        key.name,
+        json.dumps(key.scopes),
+        time_text(key.expires_at),
+        time_text(key.created_at),
+        int(key.is_revoked),
+        time_text(key.revoked_at),
+        key.store,
+        key.store_id,
+        key.fingerprint,
+        time_text(key.stored_at),
+    )
+
+
+def to_key(row: SqlRow) -> KnownKey:
+    """Read a row of `KEY`."""
+    return KnownKey(
+        server=str(row[0]),
+        id=str(row[1]),
+        owner=str(row[2]),
+        name=str(row[3]),
+        scopes=tuple(json.loads(str(row[4]))),
+        expires_at=_certain(row[5]),
+        created_at=_certain(row[6]),
+        is_revoked=bool(row[7]),
+        revoked_at=_moment(row[8]),
+        store=_text(row[9]),
+        store_id=_text(row[10]),
+        fingerprint=_text(row[11]),
+        stored_at=_moment(row[12]),
+    )
+
+
+def from_receipt(receipt: Receipt) -> SqlRow:
+    """Return the row of a receipt, in the order of `RECEIPT`."""
+    return (
+        receipt.key_id,
+        receipt.sink,
+        receipt.target,
+        receipt.fingerprint,
+        time_text(receipt.delivered_at),
+        None if receipt.verified is None else int(receipt.verified),
+    )
+
+
+def to_receipt(row: SqlRow) -> Receipt:
+    """Read a row of `RECEIPT`."""
+    return Receipt(
+        key_id=str(row[0]),
+        sink=str(row[1]),
+        target=str(row[2]),
+        fingerprint=str(row[3]),
+        delivered_at=_certain(row[4]),
+        verified=None if row[5] is None else bool(row[5]),
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    return None if text is None else parse_timestamp(str(text))
+
+
+def _certain(text: object) -> datetime:
+    moment = _moment(text)
+    if moment is None:
+        raise ValueError("a row without its time")
+    return moment
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
