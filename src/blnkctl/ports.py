@@ -9,9 +9,11 @@ from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
 from blnkctl.domain.operations import KnownKey, Operation
 from blnkctl.domain.probes import ProbeAnswer, ServerProfile
+from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
+from blnkctl.domain.sinks import FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
 
 
@@ -190,6 +192,12 @@ class Journal(Protocol):
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         """Return one key of the index."""
 
+    def record_receipt(self, server: ServerUrl, receipt: Receipt) -> None:
+        """Insert or replace a receipt."""
+
+    def receipts(self, server: ServerUrl) -> dict[str, list[Receipt]]:
+        """Return the receipts of a server's keys, by id."""
+
     def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
         """Return the keys of every server's index whose fingerprint is known, by it."""
 
@@ -246,6 +254,44 @@ class Approver(Protocol):
         Raises:
             Declined: refused, or nobody is there to ask.
         """
+
+
+class Sink(Protocol):
+    """A place that one key's secret is delivered to.
+
+    `target` is which place that is, the same however it was named; `can_be_read_back` whether `read` can tell.
+    """
+
+    target: str
+    can_be_read_back: bool
+
+    def check(self) -> None:
+        """Try all of it but the secret, and leave everything as it is.
+
+        Raises:
+            SinkRefused: a delivery would fail, or would not be safe there.
+        """
+
+    def deliver(self, secret: Secret) -> None:
+        """Put the secret there, whole or not at all; once more does no harm.
+
+        Raises:
+            SinkFailed: whether it is there is to be read back, where it can be.
+        """
+
+    def read(self) -> Secret | None:
+        """Return the secret that is there now; None where there is none, or where it cannot be read back.
+
+        Raises:
+            SinkFailed: the place cannot be read.
+        """
+
+
+class Sinks(Protocol):
+    """Every kind of sink that this version has."""
+
+    def open(self, filled: FilledSink) -> Sink:
+        """Return the sink that an address means for one key; nothing is touched."""
 
 
 class Reporter(Protocol):

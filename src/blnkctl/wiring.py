@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from blnkctl.adapters.bcrypt_forms import BcryptForms
     from blnkctl.adapters.blnk.server import BlnkServer
     from blnkctl.adapters.config import ConfigurationFile
-    from blnkctl.adapters.env_file import EnvValue
     from blnkctl.adapters.keyrings.items import Keyring
     from blnkctl.adapters.keyrings.store import OsStore
     from blnkctl.adapters.locks import LockDirectory
+    from blnkctl.adapters.sinks.env_values import EnvValue
+    from blnkctl.adapters.sinks.factory import SinkFactory
     from blnkctl.adapters.state import StateFile
     from blnkctl.domain.contexts import AdminKeySource, Configuration
     from blnkctl.domain.entries import StoreStatus
     from blnkctl.domain.servers import ServerUrl
+    from blnkctl.domain.sinks import SinkAddress
     from blnkctl.ports import Clock, SecretStore
     from blnkctl.system.signals import Interrupts
 
@@ -302,9 +304,26 @@ class Wiring:
 
     def read_env_value(self, path: Path, name: str) -> "EnvValue":
         """Return a variable's value in an env file."""
-        from blnkctl.adapters.env_file import read_env_value
+        from blnkctl.adapters.sinks.env_values import read_env_value
 
         return read_env_value(path, name)
+
+    @cached_property
+    def sinks(self) -> "SinkFactory":
+        """Every kind of sink; what a command of one prints is told as it is."""
+        from blnkctl.adapters.sinks.factory import SinkFactory
+
+        return SinkFactory(self.environment, lambda: self.locks, self.settings.notify)
+
+    def sink_address(self, text: str) -> "SinkAddress":
+        """Return a typed sink as what means the same in every directory; a remembered one is that already.
+
+        Raises:
+            UsageError: it is no sink.
+        """
+        from blnkctl.domain.sinks import parse_sink
+
+        return parse_sink(text).anchored(Path.cwd(), Path(self.environment.get("HOME") or Path.home()))
 
     @cached_property
     def bcrypt_forms(self) -> "BcryptForms":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.env_file import read_env_value
+from blnkctl.adapters.sinks.env_values import read_env_value
 from blnkctl.domain.errors import UnusableSecret, UsageError
 
 VALUE = "3lTZpMLH93GFBsSl_yysaaLiDilkkIIzP4dm5Z66o-I="

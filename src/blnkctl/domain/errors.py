@@ -134,6 +134,18 @@ class UnusableSecret(UsageError):
         )
 
 
+class SinkRefused(UsageError):
+    """A place that a key is not delivered to, found out before anything was sent."""
+
+    code = "sink_refused"
+
+
+class SinkFailed(Incomplete):
+    """A delivery that failed; the key is in the store, and what was there before is whole."""
+
+    code = "sink_failed"
+
+
 class Busy(Incomplete):
     """Another blnkctl is at work on the same thing."""
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,12 +89,24 @@ def publish_once(path: Path, content: bytes) -> bool:
     return True
 
 
-def write_temporary(directory: Path, content: bytes, mode: int) -> Path:
-    """Write a new file of random name in a directory, fsynced, and return its path; nothing is left on failure."""
-    path = directory / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
+def write_temporary(
+    directory: Path,
+    content: bytes,
+    mode: int,
+    *,
+    prefix: str = TEMPORARY_PREFIX,
+    prepare: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a new file of random name in a directory, fsynced, and return its path; nothing is left on failure.
+
+    `prepare` is given the descriptor while the file is still empty.
+    """
+    path = directory / f"{prefix}{os.urandom(8).hex()}"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
+            if prepare is not None:
+                prepare(descriptor)
             write_fully(descriptor, content)
             sync(descriptor)
         finally:

@@ -22,6 +22,15 @@ def file_system_of(path: Path, mount_table: Path | None = None) -> str | None:
     return kind
 
 
+def is_mount_point(path: Path, mount_table: Path | None = None) -> bool:
+    """Tell whether something is mounted at a path itself; a single file can be. A rename cannot replace that."""
+    try:
+        lines = (mount_table or MOUNT_TABLE).read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return False
+    return any(_parse(line)[0] == str(path) for line in lines)
+
+
 def _parse(line: str) -> tuple[str, str]:
     """Read one line of mountinfo(5): the mount point is field 5, the type follows the lone dash."""
     before, _, after = line.partition(" - ")
