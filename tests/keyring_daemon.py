@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PASSWORD = "password-of-the-tests"
+_NAME = "org.freedesktop.secrets"
 _PATIENCE = 10.0
 
 
@@ -102,7 +103,7 @@ class KeyringDaemon:
         assert self._daemon.stdin is not None
         self._daemon.stdin.write(password.encode())
         self._daemon.stdin.close()
-        _wait(lambda: self._has_provider() and (self.files / "login.keyring").exists(), "the keyring")
+        _wait(lambda: self._has_provider() and self._has_default(), "the keyring")
 
     def restart_locked(self) -> None:
         """Start the keyring anew without its password."""
@@ -159,22 +160,28 @@ class KeyringDaemon:
         )
 
     def _has_provider(self) -> bool:
-        asked = subprocess.run(
+        return "true" in self._ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "DBus.NameHasOwner", _NAME)
+
+    def _has_default(self) -> bool:
+        """Tell whether the default collection is there: the name on the bus comes a moment before it."""
+        return "/collection/" in self._ask(_NAME, "/org/freedesktop/secrets", "Secret.Service.ReadAlias", "default")
+
+    def _ask(self, who: str, path: str, method: str, argument: str) -> str:
+        return subprocess.run(
             [
                 "dbus-send",
                 f"--bus={self.address}",
                 "--print-reply=literal",
-                "--dest=org.freedesktop.DBus",
-                "/org/freedesktop/DBus",
-                "org.freedesktop.DBus.NameHasOwner",
-                "string:org.freedesktop.secrets",
+                f"--dest={who}",
+                path,
+                f"org.freedesktop.{method}",
+                f"string:{argument}",
             ],
             capture_output=True,
             text=True,
             timeout=20,
             check=False,
-        )
-        return "true" in asked.stdout
+        ).stdout
 
 
 _BUS = """<busconfig>

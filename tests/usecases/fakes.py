@@ -21,15 +21,18 @@ from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
 from blnkctl.domain.operations import KnownKey, Operation, Phase
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict, ServerProfile
+from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
+from blnkctl.domain.sinks import FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
 from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
 from blnkctl.usecases.adopt import AdoptSecret
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
+from blnkctl.usecases.deliver import DeliverSecret
 from blnkctl.usecases.identify import IdentifyKeys, Place
 from blnkctl.usecases.recover import Recover, Recovered
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
@@ -349,6 +352,7 @@ class FakeJournal:
         self.outcomes: dict[str, str] = {}
         self.index: dict[tuple[str, str], KnownKey] = {}
         self.left: dict[str, KnownKey] = {}
+        self.delivered: dict[tuple[str, str], Receipt] = {}
         self.added_owners: list[str] = []
         self.problem: BlnkctlError | None = None
         self._effects = effects
@@ -395,6 +399,16 @@ class FakeJournal:
 
     def find_known(self, server: ServerUrl, key_id: str) -> KnownKey | None:
         return self.index.get((str(server), key_id))
+
+    def record_receipt(self, server: ServerUrl, receipt: Receipt) -> None:
+        self._effects.begins("journal: receipt")
+        self.delivered[receipt.key_id, receipt.sink] = receipt
+
+    def receipts(self, server: ServerUrl) -> dict[str, list[Receipt]]:
+        found: dict[str, list[Receipt]] = {}
+        for (key_id, _), receipt in sorted(self.delivered.items()):
+            found.setdefault(key_id, []).append(receipt)
+        return found
 
     def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
         self._complain()
@@ -493,6 +507,39 @@ class FakeReporter:
         self.warnings.append(sentence)
 
 
+class FakeSink:
+    """A `Sink` in memory, by the path of its env file."""
+
+    can_be_read_back = True
+
+    def __init__(self, sinks: "FakeSinks", target: str) -> None:
+        self.target = target
+        self._sinks = sinks
+
+    def check(self) -> None:
+        self._sinks.effects.begins(f"check {self.target}")
+
+    def deliver(self, secret: Secret) -> None:
+        self._sinks.effects.begins(f"deliver {self.target}")
+        self._sinks.held[self.target] = self._sinks.keeps_instead or secret
+        self._sinks.effects.done(f"deliver {self.target}")
+
+    def read(self) -> Secret | None:
+        return self._sinks.held.get(self.target)
+
+
+class FakeSinks:
+    """`Sinks`, each of which is what its parts say."""
+
+    def __init__(self, effects: Effects) -> None:
+        self.effects = effects
+        self.held: dict[str, Secret] = {}
+        self.keeps_instead: Secret | None = None
+
+    def open(self, filled: FilledSink) -> FakeSink:
+        return FakeSink(self, "#".join(filled.parts))
+
+
 class Bench:
     """One machine, one server, one clock."""
 
@@ -506,6 +553,12 @@ class Bench:
         self.approver = FakeApprover()
         self.reporter = FakeReporter()
         self.slow_forms = FakeSlowForms()
+        self.sinks = FakeSinks(self.effects)
+
+    @property
+    def delivery(self) -> DeliverSecret:
+        """Return who delivers."""
+        return DeliverSecret(URL, self.sinks, self.journal, self.clock, "prod")
 
     @property
     def held(self) -> HeldSecrets:
@@ -523,6 +576,8 @@ class Bench:
             signals=FakeSignals(self.effects),
             approver=self.approver,
             reporter=self.reporter,
+            delivery=self.delivery,
+            held=self.held,
         ).run(request or a_request())
 
     def recover(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> list[Recovered]:

@@ -11,6 +11,7 @@ from blnkctl.domain.secret import mask_keys
 from blnkctl.domain.times import format_timestamp
 
 if TYPE_CHECKING:
+    from blnkctl.domain.receipts import Receipt
     from blnkctl.usecases.views import KeyView
 
 VERSION = 1
@@ -47,12 +48,17 @@ def key_record(view: "KeyView") -> Record:
         "stored": view.is_stored,
         "store": known.store if known is not None else None,
         "fingerprint": known.fingerprint if known is not None else None,
-        "sinks": [],
+        "sinks": [_sink_record(receipt) for receipt in view.receipts],
         "context": view.context,
     }
     if view.secret is not None:
         record["secret"] = view.secret.reveal()
     return record
+
+
+def _sink_record(receipt: "Receipt") -> Record:
+    delivered_at = format_timestamp(receipt.delivered_at)
+    return {"sink": receipt.sink, "delivered_at": delivered_at, "verified": receipt.verified}
 
 
 def time_or_none(moment: datetime | None) -> str | None:

@@ -17,6 +17,7 @@ class KeysGroup(LazyGroup):
         "verify": ("blnkctl.cli.keys_verify", "Ask whether a stored secret authenticates."),
         "can": ("blnkctl.cli.keys_can", "Tell whether a key may do a request, and what would mend it."),
         "exec": ("blnkctl.cli.keys_exec", "Run a command with a key in its environment."),
+        "deliver": ("blnkctl.cli.keys_deliver", "Hand stored secrets to where they are used."),
         "reveal": ("blnkctl.cli.keys_reveal", "Print a stored secret."),
         "import": ("blnkctl.cli.keys_import", "Adopt a secret that was made elsewhere."),
         "identify": ("blnkctl.cli.keys_identify", "Tell which key a text holds."),

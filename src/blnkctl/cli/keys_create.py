@@ -1,5 +1,6 @@
 """`blnkctl keys create`."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
@@ -7,9 +8,11 @@ import typer
 
 from blnkctl.cli.completers import complete_owner, complete_scopes
 from blnkctl.cli.formats import Record, key_record
+from blnkctl.cli.held import held_secrets
 from blnkctl.cli.key_tables import key_result
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
+from blnkctl.cli.sinks import To, delivery, typed_sinks
 from blnkctl.domain.errors import UsageError
 from blnkctl.domain.names import check_typed_name
 from blnkctl.domain.scopes import check_typed_scopes
@@ -28,6 +31,7 @@ DEFAULT_LIFETIME = "90d"
     blnkctl keys create billing --owner acme --scope ledgers:read,balances:write
     blnkctl keys create ci --owner acme --scope ledgers:read --expires 6mo
     blnkctl keys create ci --owner acme --scope ledgers:read --if-absent
+    blnkctl keys create ci --owner acme --scope ledgers:read --to env-file:.env
     """,
 )
 def create(
@@ -55,24 +59,31 @@ def create(
         bool, typer.Option("--allow-duplicate", help="Make one even if the name is taken.")
     ] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="Print the secret as well.")] = False,
+    to: To = None,
 ) -> int:
     """Create a key; its secret goes straight into the store.
 
     The store is tried before anything is sent. The secret is written, read back and compared before this command says
     that the key exists; if it cannot be kept, the key is revoked again. It is never shown without --reveal.
 
-    Exit codes: 0 stored, 2 a bad name, scope or expiry, or the name is taken, 3 no store, 5 the store cannot keep a
-    secret and nothing was made, 6 the outcome is unknown (blnkctl recover), 8 run blnkctl recover.
+    --to hands the secret to where it is used, once it is stored; each place is tried before anything is sent.
+
+    Exit codes: 0 stored, 2 a bad name, scope, expiry or sink, or the name is taken, 3 no store, 5 the store cannot
+    keep a secret and nothing was made, 6 the outcome is unknown (blnkctl recover), 8 a delivery failed, or run
+    blnkctl recover.
     """
     run = Run.of(ctx)
     if if_absent and allow_duplicate:
         hint = "Give one of them."
         raise UsageError("--if-absent contradicts --allow-duplicate.", code="contradiction", hint=hint)
-    request = _request(run, name, owner, scope, expires, if_absent, allow_duplicate, reveal)
+    sinks = typed_sinks(run, to)
+    request = replace(_request(run, name, owner, scope, expires, if_absent, allow_duplicate, reveal), sinks=sinks)
     if reveal:
         _confirm_reveal(run)
     result = _creation(run).run(request)
-    return run.finish(key_result([_record(result)], is_list=False, reveal=reveal))
+    shown = key_result([_record(result)], is_list=False, reveal=reveal)
+    shown.errors += [] if result.error is None else [result.error]
+    return run.finish(shown)
 
 
 def _request(
@@ -151,6 +162,8 @@ def _creation(run: Run) -> CreateKey:
         signals=wiring.signals,
         approver=run.confirmer(),
         reporter=run.terminal,
+        delivery=delivery(run),
+        held=held_secrets(run),
     )
 
 

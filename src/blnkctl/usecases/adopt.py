@@ -23,8 +23,8 @@ from blnkctl.domain.errors import (
 from blnkctl.domain.keys import LIVE, KeyStatus
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.secret import Secret
-from blnkctl.usecases.create import known_from
 from blnkctl.usecases.guards import key_lock, operation_lock, telling
+from blnkctl.usecases.mint import known_from
 from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:

@@ -1,45 +1,39 @@
-"""Creating a key: preflight, intent, POST, escrow, store, stored; each durable before the next.
-
-Knows no HTTP, no store's files, no terminal.
-"""
+"""Creating a key: what is asked for is weighed against what is there, then `mint` makes it."""
 
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.entries import EntryName, EscrowedKey
 from blnkctl.domain.errors import (
     RECOVER_HINT,
     BlnkctlError,
     Incomplete,
-    OutcomeUnknown,
-    StoreUnavailable,
     Unsupported,
-    UnusableAnswer,
     UsageError,
 )
 from blnkctl.domain.generations import Generation
-from blnkctl.domain.keys import LIVE, ApiKey, IssuedKey, KeySpec, scheme_of
+from blnkctl.domain.keys import LIVE, ApiKey, KeySpec, scheme_of
 from blnkctl.domain.marks import create_mark, with_mark
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
+from blnkctl.domain.operations import OperationKind
 from blnkctl.domain.probes import ServerProfile
 from blnkctl.domain.scopes import equals_full_access, warnings_about
 from blnkctl.domain.secret import Secret
+from blnkctl.domain.sinks import SinkAddress
+from blnkctl.usecases.deliver import DeliverSecret, Recipient, not_delivered
 from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import (
     name_lock,
-    operation_lock,
     refuse_insecure,
-    revoke_for_certain,
     telling,
 )
+from blnkctl.usecases.mint import MintKey, MintOrder
+from blnkctl.usecases.secrets import HeldSecrets
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
 if TYPE_CHECKING:
@@ -60,14 +54,16 @@ class CreateRequest:
     reason: str | None = None
     actor: str = ""
     context: str | None = None
+    sinks: tuple[SinkAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CreateResult:
-    """The key; `changed` is False where it was there already."""
+    """The key; `changed` is False where it was there already. `error`: it did not reach every sink."""
 
     view: KeyView
     changed: bool
+    error: BlnkctlError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +78,8 @@ class CreateKey:
     signals: Deferral
     approver: Approver
     reporter: Reporter
+    delivery: DeliverSecret
+    held: HeldSecrets
 
     def run(self, request: CreateRequest) -> CreateResult:
         """Create the key.
@@ -105,8 +103,9 @@ class CreateKey:
             viewpoint = Viewpoint(profile.generation, now, index_by_id(self.journal.known_keys(url)), request.context)
             existing = self._existing(request, rows, viewpoint)
             if existing is not None:
-                return CreateResult(existing, changed=False)
+                return self._deliver_existing(request, existing)
             self._weigh_scopes(request, profile)
+            self.delivery.check([(Recipient(request.owner, request.name), request.sinks)])
             return self._create(request, rows, viewpoint)
 
     # --- what is there ------------------------------------------------------------------------
@@ -178,181 +177,47 @@ class CreateKey:
 
     def _create(self, request: CreateRequest, rows: Sequence[ApiKey] | None, viewpoint: Viewpoint) -> CreateResult:
         spec = self._specify(request, rows)
-        with self.store.writing():
-            operation = Operation(
-                id=secrets.token_hex(8),
-                kind=OperationKind.CREATE,
-                server=str(self.server.url),
-                owner=request.owner,
-                name=request.name,
-                phase=Phase.PREFLIGHT,
-                started_at=self.clock.now(),
-                store=self.store.kind,
-                store_id=self.store.store_id,
-            )
-            with self.locks.hold([operation_lock(operation.id)], "this operation"):
-                sent = self._prepare(operation, request, spec, rows)
-                issued, known = self._send(sent, spec, rows)
-        key = replace(issued.key, scheme=scheme_of(viewpoint.generation))
-        view = replace(viewpoint.view(key), known=known, secret=issued.secret if request.reveal else None)
-        return CreateResult(view, changed=True)
+        order = MintOrder(OperationKind.CREATE, spec, rows, request.actor, request.reason)
+        mint = MintKey(self.server, self.store, self.journal, self.locks, self.clock, self.signals)
+        minted = mint.run(order)
+        key = replace(minted.issued.key, scheme=scheme_of(viewpoint.generation))
+        shown = minted.issued.secret if request.reveal else None
+        view = replace(viewpoint.view(key), known=minted.known, secret=shown)
+        return self._deliver(request, CreateResult(view, changed=True), minted.issued.secret)
+
+    # --- delivery -----------------------------------------------------------------------------
+
+    def _deliver_existing(self, request: CreateRequest, existing: KeyView) -> CreateResult:
+        """A key that was there already is delivered where it was not yet, if its secret is held here."""
+        result = CreateResult(existing, changed=False)
+        known = existing.known
+        if known is None or not self.delivery.outstanding(request.sinks, known):
+            return result if known is not None or not request.sinks else replace(result, error=_not_held(existing))
+        secret = self.held.of(known)
+        if secret is None:
+            return replace(result, error=_not_held(existing))
+        self.delivery.check([(Recipient(request.owner, request.name, known.id), request.sinks)])
+        return self._deliver(request, result, secret)
+
+    def _deliver(self, request: CreateRequest, result: CreateResult, secret: Secret) -> CreateResult:
+        """Hand the secret over; the key is safe in the store, whatever becomes of that."""
+        known = result.view.known
+        if known is None or not request.sinks:
+            return result
+        done = self.delivery.deliver(self.delivery.outstanding(request.sinks, known), known, secret)
+        receipts = tuple(item.receipt for item in done if item.receipt is not None)
+        view = replace(result.view, receipts=(*result.view.receipts, *receipts))
+        failed = [item for item in done if item.error is not None]
+        if not failed:
+            return replace(result, view=view)
+        sinks = " ".join(f"--to {quote(item.sink)}" for item in failed)
+        error = not_delivered(known, failed, f"Mend that, then: blnkctl keys deliver {known.id} {sinks}")
+        return replace(result, view=view, error=error)
 
     def _specify(self, request: CreateRequest, rows: Sequence[ApiKey] | None) -> KeySpec:
         namesakes = [row for row in rows or () if row.name == request.name]
         mark = create_mark(namesakes, random.SystemRandom())
         return KeySpec(request.name, request.owner, request.scopes, with_mark(request.expires_at, mark))
-
-    def _prepare(
-        self, operation: Operation, request: CreateRequest, spec: KeySpec, rows: Sequence[ApiKey] | None
-    ) -> Operation:
-        """Know that the answer can be kept, then record what will be asked for; an interrupt leaves nothing."""
-        try:
-            self.journal.begin(operation, actor=request.actor, reason=request.reason)
-            self.store.check_writable(EntryName(self.server.url, operation.canary))
-            self.store.reserve_escrow(operation.id)
-            rows_before = None if rows is None else len(rows)
-            sent = replace(operation, phase=Phase.SENT, spec=spec, rows_before=rows_before, sent_at=self.clock.now())
-            self.journal.record_sent(sent)
-        except BaseException:
-            self._abandon(operation, "preflight failed")
-            raise
-        return sent
-
-    def _send(self, sent: Operation, spec: KeySpec, rows: Sequence[ApiKey] | None) -> tuple[IssuedKey, KnownKey]:
-        with self.signals.deferred():
-            try:
-                issued = self._ask(spec, rows)
-            except UnusableAnswer as answer:
-                raise self._undo_unusable(sent, answer, rows) from None
-            except OutcomeUnknown:
-                raise
-            except BlnkctlError:
-                self._abandon(sent, "refused: none was made")
-                raise
-            return issued, self._keep(sent, issued, can_revoke=rows is not None)
-
-    def _ask(self, spec: KeySpec, rows: Sequence[ApiKey] | None) -> IssuedKey:
-        with telling("Nothing was created."):
-            issued = self.server.create(spec)
-        if self._was_there(issued.key.id, rows):
-            raise UnusableAnswer("for a key that was there before", issued.key.id)
-        return issued
-
-    def _was_there(self, key_id: str, rows: Sequence[ApiKey] | None) -> bool:
-        """Tell whether an id is another key's, of whatever owner: storing it would destroy that one's secret."""
-        if any(row.id == key_id for row in rows or ()):
-            return True
-        entry = EntryName(self.server.url, key_id)
-        return self.journal.find_known(self.server.url, key_id) is not None or self._is_held(entry)
-
-    def _is_held(self, entry: EntryName) -> bool:
-        try:
-            return self.store.holds(entry)
-        except StoreUnavailable:
-            return True
-
-    def _keep(self, operation: Operation, issued: IssuedKey, *, can_revoke: bool) -> KnownKey:
-        """Escrow, store, read back, record. From here on a failure must not leave a key whose secret is nowhere."""
-        url, key = self.server.url, issued.key
-        spec = operation.spec or KeySpec(key.name, key.owner, key.scopes, key.expires_at)
-        with suppress(StoreUnavailable):
-            self.store.write_escrow(operation.id, EscrowedKey(key.id, spec, key.created_at, issued.secret), url)
-        entry = EntryName(url, key.id)
-        try:
-            about: dict[str, object] = {"id": key.id, "owner": key.owner, "name": key.name}
-            self.store.put(entry, issued.secret, about, escrow=operation.id)
-            is_kept = self.store.confirms(entry, issued.secret)
-        except StoreUnavailable as problem:
-            raise self._undo_unstored(operation, key.id, problem.message, can_revoke=can_revoke) from None
-        if not is_kept:
-            raise self._undo_unstored(
-                operation, key.id, "The store returned another value than it took.", can_revoke=can_revoke
-            )
-        return self._record(operation, issued)
-
-    def _record(self, operation: Operation, issued: IssuedKey) -> KnownKey:
-        known = known_from(operation, issued.key, issued.secret, self.clock.now())
-        try:
-            self.journal.close_operation(operation.id, "stored", key=known)
-        except StoreUnavailable as problem:
-            raise Incomplete(
-                f"The key {issued.key.id} was created and its secret is in the store, but that could not be recorded:"
-                f" {problem.message}",
-                code="not_recorded",
-                hint=f"Mend that, then: {RECOVER_HINT}",
-                target=issued.key.id,
-            ) from None
-        with suppress(StoreUnavailable):
-            self.store.settle_escrow(operation.id, EntryName(self.server.url, known.id), known.fingerprint)
-        return known
-
-    # --- ways back ----------------------------------------------------------------------------
-
-    def _abandon(self, operation: Operation, outcome: str) -> None:
-        """Leave nothing of an operation that made no key; what cannot be cleaned now is left to `recover`."""
-        with suppress(StoreUnavailable):
-            self.store.delete(EntryName(self.server.url, operation.canary))
-            self.store.drop_escrow(operation.id)
-            self.journal.close_operation(operation.id, outcome)
-
-    def _undo_unstored(
-        self, operation: Operation, key_id: str, problem: str, *, can_revoke: bool
-    ) -> StoreUnavailable | Incomplete:
-        """The secret could not be kept: take the key back, or say that `recover` must."""
-        if not can_revoke or not revoke_for_certain(self.server, key_id, operation.owner):
-            return Incomplete(
-                f"The key {key_id} was created, but its secret could not be stored ({problem}) and the key could not"
-                " be revoked again.",
-                code="created_not_stored",
-                hint=RECOVER_HINT,
-                target=key_id,
-            )
-        with suppress(StoreUnavailable):
-            self.store.delete(EntryName(self.server.url, key_id))
-        self._abandon(operation, "revoked: could not be stored")
-        return StoreUnavailable(
-            f"{problem} The key {key_id}, created just before, was revoked again: nothing usable exists.",
-            code="store_failed",
-            hint="Mend the store (`blnkctl doctor`), then run this again.",
-            target=key_id,
-        )
-
-    def _undo_unusable(
-        self, operation: Operation, answer: UnusableAnswer, rows: Sequence[ApiKey] | None
-    ) -> OutcomeUnknown:
-        """A 201 that is not the key asked for: revoke what it made, but nothing that was there before."""
-        made = self._find_made(operation, answer.key_id, rows)
-        ids = ", ".join(row.id for row in made)
-        if not made:
-            return OutcomeUnknown(f"{answer.message} A key may or may not exist.", code=answer.code)
-        are_revoked = [revoke_for_certain(self.server, row.id, row.owner) for row in made]
-        if not all(are_revoked):
-            return OutcomeUnknown(
-                f"{answer.message} What it made, {ids}, could not be revoked.",
-                code=answer.code,
-                hint=f"blnkctl keys revoke {ids.replace(',', '')}, then blnkctl recover",
-                target=made[0].id,
-            )
-        self._abandon(operation, "revoked: the answer was unusable")
-        return OutcomeUnknown(
-            f"{answer.message} What it made, {ids}, was found and revoked: nothing usable exists.",
-            code=answer.code,
-            hint="A proxy or another program may have answered in the server's place; check the URL.",
-            target=made[0].id,
-        )
-
-    def _find_made(self, operation: Operation, named: str | None, rows: Sequence[ApiKey] | None) -> list[ApiKey]:
-        if rows is None:
-            return []
-        before = {row.id for row in rows}
-        spec = operation.spec
-        try:
-            now = list(self.server.list_keys(operation.owner))
-        except BlnkctlError:
-            return []
-        new = [row for row in now if row.id not in before]
-        ours = [row for row in new if spec is not None and spec.matches(row)]
-        return ours or [row for row in new if row.id == named and row.name == operation.name]
 
 
 def _refuse_past(request: CreateRequest, now: datetime) -> None:
@@ -365,22 +230,12 @@ def _refuse_past(request: CreateRequest, now: datetime) -> None:
         )
 
 
-def known_from(operation: Operation, key: ApiKey, secret: Secret | None, stored_at: datetime) -> KnownKey:
-    """Return the index's row for a key whose secret the operation's store holds."""
-    return KnownKey(
-        server=operation.server,
-        id=key.id,
-        owner=key.owner,
-        name=key.name,
-        scopes=key.scopes,
-        expires_at=key.expires_at,
-        created_at=key.created_at,
-        store=operation.store,
-        store_id=operation.store_id,
-        fingerprint=None if secret is None else secret.fingerprint(),
-        stored_at=stored_at,
-        is_revoked=key.is_revoked,
-        revoked_at=key.revoked_at,
+def _not_held(view: KeyView) -> Incomplete:
+    return Incomplete(
+        f"{view.key.id} is there already, and its secret is not held here: it cannot be delivered.",
+        code="not_delivered",
+        hint="Import its secret (blnkctl keys import), or make another key.",
+        target=view.key.id,
     )
 
 

@@ -10,6 +10,7 @@ from blnkctl.domain.errors import BlnkctlError, Incomplete, NotFound, StoreUnava
 from blnkctl.domain.keys import LIVE, KeyStatus
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.selectors import Coverage, FullName, IdPrefix, KeyWord, Selection
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.usecases.guards import require_listing
@@ -79,9 +80,9 @@ class KeyReader:
         """
         profile = self.server.profile()
         require_listing(profile, self.server.url)
-        return Viewpoint(
-            profile.generation, profile.time_there(self.clock.now()), index_by_id(self.known()), self.context
-        )
+        known = index_by_id(self.known())
+        now = profile.time_there(self.clock.now())
+        return Viewpoint(profile.generation, now, known, self.context, self._receipts() if known else {})
 
     def known(self) -> list[KnownKey]:
         """Return the index, or nothing with a warning: reading commands work without it."""
@@ -90,6 +91,12 @@ class KeyReader:
         except StoreUnavailable as problem:
             self.reporter.warn(f"{problem.message} Going on without it: what is stored here is not shown.")
             return []
+
+    def _receipts(self) -> dict[str, list[Receipt]]:
+        try:
+            return self.journal.receipts(self.server.url)
+        except StoreUnavailable:
+            return {}  # which was told already
 
     def known_owners(self) -> tuple[str, ...]:
         """Return every owner known to this context, sorted."""

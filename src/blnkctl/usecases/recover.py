@@ -26,7 +26,6 @@ from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.probes import ProbeVerdict
 from blnkctl.domain.recovery import PROXY_PATIENCE, Decision, EscrowState, Evidence, Sighting, StoreAnswer, decide
 from blnkctl.domain.secret import Secret
-from blnkctl.usecases.create import known_from
 from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import (
     key_lock,
@@ -36,6 +35,7 @@ from blnkctl.usecases.guards import (
     signs_of_a_restored_server,
     telling,
 )
+from blnkctl.usecases.mint import known_from
 
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter, SecretStore

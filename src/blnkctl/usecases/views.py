@@ -1,19 +1,24 @@
 """A key as it is shown: the server's row merged with what this machine knows of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, KeyStatus, StorageScheme, status_of
 from blnkctl.domain.marks import find_successors
 from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """One key. `known` is None where this machine does not hold it; `secret` only where it was asked to be shown."""
+    """One key.
+
+    `known` is None where this machine does not hold it, `receipts` are of where it was delivered from here, `secret`
+    is there only where it was asked to be shown.
+    """
 
     key: ApiKey
     status: KeyStatus
@@ -21,6 +26,7 @@ class KeyView:
     known: KnownKey | None = None
     context: str | None = None
     secret: Secret | None = None
+    receipts: tuple[Receipt, ...] = ()
 
     @property
     def is_stored(self) -> bool:
@@ -35,12 +41,13 @@ class KeyView:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """What is needed to judge rows: the server's generation, the time, the index by id, the context's name."""
+    """What is needed to judge rows: the server's generation, the time, the index and receipts by id, the context."""
 
     generation: Generation
     now: datetime
     index: Mapping[str, KnownKey]
     context: str | None
+    receipts: Mapping[str, Sequence[Receipt]] = field(default_factory=dict)
 
     def judge(self, rows: Sequence[ApiKey]) -> list[KeyView]:
         """Return the views of all rows of one owner."""
@@ -50,7 +57,8 @@ class Viewpoint:
     def view(self, row: ApiKey, successor: str | None = None) -> KeyView:
         """Return the view of one row."""
         status = status_of(row, self.generation, self.now, superseded=successor is not None)
-        return KeyView(row, status, successor, self.index.get(row.id), self.context)
+        receipts = tuple(self.receipts.get(row.id, ()))
+        return KeyView(row, status, successor, self.index.get(row.id), self.context, receipts=receipts)
 
 
 def index_by_id(known: Iterable[KnownKey]) -> dict[str, KnownKey]:

@@ -1,0 +1,128 @@
+"""Handing a secret to where it is used: tried before anything is sent, read back where it can be, receipted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blnkctl.domain.errors import BlnkctlError, Incomplete, UsageError
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.receipts import Receipt
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.servers import ServerUrl
+from blnkctl.domain.sinks import SinkAddress, SinkValues
+
+if TYPE_CHECKING:
+    from blnkctl.ports import Clock, Journal, Sink, Sinks
+
+_ID_TO_COME = "api_key_00000000-0000-4000-8000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one key at one sink; `receipt` None where it failed, `error` says why."""
+
+    key_id: str
+    sink: str
+    receipt: Receipt | None = None
+    error: BlnkctlError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A key that is to be delivered; its id is None while it is still to be made."""
+
+    owner: str
+    name: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverSecret:
+    """Delivers to sinks, each with its receipt in the journal."""
+
+    server: ServerUrl
+    sinks: Sinks
+    journal: Journal
+    clock: Clock
+    context: str | None
+
+    def check(self, planned: Iterable[tuple[Recipient, Sequence[SinkAddress]]]) -> None:
+        """Try every place before anything is sent.
+
+        Raises:
+            UsageError: a sink is refused, or two keys would land in the same place.
+        """
+        taken: dict[str, Recipient] = {}
+        for recipient, addresses in planned:
+            for address in addresses:
+                sink = self._open(address, recipient)
+                other = taken.setdefault(sink.target, recipient)
+                if other is not recipient:
+                    raise _same_place(sink.target, other, recipient)
+                sink.check()
+
+    def deliver(self, addresses: Sequence[SinkAddress], known: KnownKey, secret: Secret) -> list[Delivery]:
+        """Deliver a secret to each sink; one that fails does not stop the next."""
+        return [self._deliver_one(address, known, secret) for address in addresses]
+
+    def outstanding(self, addresses: Sequence[SinkAddress], known: KnownKey) -> list[SinkAddress]:
+        """Return the sinks that have no receipt for this very secret yet."""
+        receipts = self.journal.receipts(self.server).get(known.id, [])
+        done = {receipt.sink for receipt in receipts if receipt.fingerprint == known.fingerprint}
+        return [address for address in addresses if str(address) not in done]
+
+    def _deliver_one(self, address: SinkAddress, known: KnownKey, secret: Secret) -> Delivery:
+        try:
+            sink = self._open(address, Recipient(known.owner, known.name, known.id))
+            sink.deliver(secret)
+            receipt = Receipt(
+                sink=str(address),
+                target=sink.target,
+                key_id=known.id,
+                fingerprint=secret.fingerprint(),
+                delivered_at=self.clock.now(),
+                verified=self._is_there(sink, secret),
+            )
+            self.journal.record_receipt(self.server, receipt)
+        except BlnkctlError as problem:
+            return Delivery(known.id, str(address), None, problem)
+        return Delivery(known.id, str(address), receipt)
+
+    def _is_there(self, sink: Sink, secret: Secret) -> bool | None:
+        """Read back and compare; None where the sink cannot be read.
+
+        Raises:
+            Incomplete: it holds something else.
+        """
+        if not sink.can_be_read_back:
+            return None
+        if sink.read() != secret:
+            raise Incomplete(f"{escape_unsafe(sink.target)} holds another value than it was given.", code="sink_lies")
+        return True
+
+    def _open(self, address: SinkAddress, recipient: Recipient) -> Sink:
+        values = SinkValues(recipient.owner, recipient.name, recipient.id or _ID_TO_COME, self.context or "")
+        return self.sinks.open(address.filled(values))
+
+
+def _same_place(target: str, first: Recipient, second: Recipient) -> UsageError:
+    names = " and ".join(escape_unsafe(f"{one.owner}/{one.name}") for one in (first, second))
+    return UsageError(
+        f"{names} would both land in {escape_unsafe(target)}; nothing was sent.",
+        code="same_target",
+        hint="Give each a place of its own with {owner}, {name}, {id} or {context} in the sink.",
+    )
+
+
+def not_delivered(known: KnownKey, failed: Sequence[Delivery], way_on: str) -> Incomplete:
+    """Return the error for a key that is stored and did not reach every sink."""
+    why = "; ".join(f"{item.sink}: {'' if item.error is None else item.error.message}" for item in failed)
+    return Incomplete(
+        f"{known.id} is in the store, but was not delivered: {escape_unsafe(why)}",
+        code="not_delivered",
+        hint=way_on,
+        target=known.id,
+    )
