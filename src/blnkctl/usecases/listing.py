@@ -10,13 +10,13 @@ from blnkctl.domain.errors import BlnkctlError, Incomplete, NotFound, StoreUnava
 from blnkctl.domain.keys import LIVE, KeyStatus
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
-from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.selectors import Coverage, FullName, IdPrefix, KeyWord, Selection
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.usecases.guards import require_listing
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
 if TYPE_CHECKING:
+    from blnkctl.domain.receipts import Receipt
     from blnkctl.ports import Clock, Journal, KeyServer, Reporter
 
 _BE_PRECISE = "Name one by its id, or by enough of it to be unique."

@@ -1,15 +1,20 @@
 """A key as it is shown: the server's row merged with what this machine knows of it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, KeyStatus, StorageScheme, status_of
 from blnkctl.domain.marks import find_successors
 from blnkctl.domain.operations import KnownKey
-from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.secret import Secret
+
+if TYPE_CHECKING:
+    from blnkctl.domain.receipts import Receipt
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """A `Journal`: operations, the index of keys, receipts and owners of this machine. Never a secret."""
 
+from __future__ import annotations
+
 import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blnkctl.adapters.state.database import StateDatabase
 from blnkctl.adapters.state.rows import (
@@ -19,10 +22,12 @@ from blnkctl.adapters.state.rows import (
     to_receipt,
 )
 from blnkctl.domain.operations import KnownKey, Operation, Phase
-from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.times import format_timestamp
+
+if TYPE_CHECKING:
+    from blnkctl.domain.receipts import Receipt
 
 _LATEST_FIRST = "ORDER BY stored_at DESC, created_at DESC, id"
 

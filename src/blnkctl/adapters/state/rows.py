@@ -1,12 +1,17 @@
 """Rows of the tables as values of the domain, and back. A row that no blnkctl wrote raises ValueError."""
 
+from __future__ import annotations
+
 import json
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from blnkctl.domain.keys import KeySpec
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
-from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.times import format_timestamp, parse_timestamp
+
+if TYPE_CHECKING:
+    from blnkctl.domain.receipts import Receipt
 
 SqlRow = tuple[object, ...]
 OPERATION = (
@@ -124,6 +129,8 @@ def from_receipt(receipt: Receipt) -> SqlRow:
 
 def to_receipt(row: SqlRow) -> Receipt:
     """Read a row of `RECEIPT`."""
+    from blnkctl.domain.receipts import Receipt  # here, as most lists have none
+
     return Receipt(
         key_id=str(row[0]),
         sink=str(row[1]),
