@@ -145,11 +145,11 @@ class SecretStore(Protocol):
     def pending_escrows(self) -> list[str]:
         """Return the operations that have an escrow."""
 
-    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> bool:
+    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> None:
         """Drop the escrow of an operation that ended well, once the store is proven to keep the entry it was for.
 
         An entry that was lost is put back from the escrow. One that is not of this entry and fingerprint counts as
-        none. Returns False while it is too early to tell.
+        none. While it is too early to tell, the escrow stays.
 
         Raises:
             StoreUnavailable: the store cannot be asked; the escrow stays.

@@ -10,7 +10,7 @@ from blnkctl.domain.errors import UsageError
 from blnkctl.domain.sinks import FilledSink, SinkValues, parse_sink
 
 KEY_ID = "api_key_0b1c5f9e-3f0f-4a53-9d58-2e1f6a1e8d11"
-DIRECTORY, HOME = PurePosixPath("/work/dir"), PurePosixPath("/home/ann")
+DIRECTORY, HOME = PurePosixPath("/srv/dir"), PurePosixPath("/home/ann")
 BILLING = SinkValues("acme", "billing", KEY_ID, "prod")
 
 
@@ -54,11 +54,11 @@ def test_an_env_file_is_remembered_with_its_variable(text: str, remembered: str)
 @pytest.mark.parametrize(
     ("text", "anchored"),
     [
-        ("env-file:.env", "env-file:/work/dir/.env#BLNK_API_KEY"),
-        ("env-file:../.env#K", "env-file:/work/dir/../.env#K"),
+        ("env-file:.env", "env-file:/srv/dir/.env#BLNK_API_KEY"),
+        ("env-file:../.env#K", "env-file:/srv/dir/../.env#K"),
         ("env-file:~/.env", "env-file:/home/ann/.env#BLNK_API_KEY"),
         ("env-file:/srv/.env", "env-file:/srv/.env#BLNK_API_KEY"),
-        ("command:./deploy.sh 'a b' {name}", "command:/work/dir/deploy.sh 'a b' '{name}'"),
+        ("command:./deploy.sh 'a b' {name}", "command:/srv/dir/deploy.sh 'a b' '{name}'"),
         ("command:~/bin/deploy", "command:/home/ann/bin/deploy"),
         ("command:vault kv put a/{name} key=-", "command:vault kv put a/{name} key=-"),
         ("command:/bin/cat  x", "command:/bin/cat  x"),
@@ -72,9 +72,9 @@ def test_a_remembered_sink_means_the_same_in_every_directory(text: str, anchored
 
 
 def test_braces_of_the_directory_stand_for_themselves() -> None:
-    address = parse_sink("env-file:{name}.env").anchored(PurePosixPath("/work/{x}"), HOME)
+    address = parse_sink("env-file:{name}.env").anchored(PurePosixPath("/srv/{x}"), HOME)
 
-    assert parse_sink(str(address)).filled(BILLING).parts == ("/work/{x}/billing.env", "BLNK_API_KEY")
+    assert parse_sink(str(address)).filled(BILLING).parts == ("/srv/{x}/billing.env", "BLNK_API_KEY")
 
 
 def test_each_placeholder_is_filled_in() -> None:

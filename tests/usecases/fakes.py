@@ -332,9 +332,8 @@ class FakeStore:
     def pending_escrows(self) -> list[str]:
         return list(self.escrows)
 
-    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> bool:
+    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> None:
         self.drop_escrow(operation)
-        return True
 
     def drop_escrow(self, operation: str) -> None:
         self._effects.begins("drop the escrow")

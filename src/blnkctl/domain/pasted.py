@@ -4,9 +4,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from blnkctl.domain.secret import Secret
+from blnkctl.domain.secret import KEY_SHAPE, Secret
 
-_KEY = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}=(?![A-Za-z0-9_=-])", re.ASCII)
 _MISSING_SCOPE = re.compile(r"Insufficient permissions for ([a-z-]{1,40}:[a-z]{0,10})", re.ASCII)
 _PUNCTUATION = re.compile(r"\\|(?<=:)\s+")  # of JSON that was quoted, or spaced
 
@@ -50,4 +49,4 @@ def find_refusal(text: str) -> Refusal | None:
 
 def find_keys(text: str) -> list[Secret]:
     """Return what has the shape of a key as servers make them, each once."""
-    return [Secret(token) for token in dict.fromkeys(_KEY.findall(text))]
+    return [Secret(token) for token in dict.fromkeys(re.findall(KEY_SHAPE, text))]

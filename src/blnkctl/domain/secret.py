@@ -6,7 +6,7 @@ from typing import NoReturn
 from blnkctl.domain.errors import UnusableSecret, UsageError
 
 MASK = "********"
-_KEY_SHAPE = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}=(?![A-Za-z0-9_=-])"  # compiled when it is first needed
+KEY_SHAPE = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}=(?![A-Za-z0-9_=-])"  # compiled when it is first needed
 
 
 class Secret:
@@ -52,7 +52,7 @@ class Secret:
 
 def mask_keys(text: str) -> str:
     """Return text with every word in the shape of a key masked: what somebody typed in the wrong place is quoted."""
-    return re.sub(_KEY_SHAPE, MASK, text)
+    return re.sub(KEY_SHAPE, MASK, text)
 
 
 def refuse_secret_word(word: str) -> None:
@@ -61,7 +61,7 @@ def refuse_secret_word(word: str) -> None:
     Raises:
         UsageError: it has a key's shape (`secret_as_argument`); it is not quoted.
     """
-    if re.search(_KEY_SHAPE, word):
+    if re.search(KEY_SHAPE, word):
         raise UsageError(
             "A word of the command line is a secret itself, which other users of this machine can read there.",
             code="secret_as_argument",

@@ -192,12 +192,11 @@ class AgeStore:
         """Return the operations that have an escrow, whole or not."""
         return self._escrows.operations()
 
-    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> bool:  # noqa: ARG002
+    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> None:  # noqa: ARG002
         """Drop the escrow: the entry is the same file, durable since it was written. One that is gone comes back."""
         if not self._layout.entry(entry).exists() and self._escrows.path(operation).exists():
             self.keep_sealed_escrow(operation, entry)
         self.drop_escrow(operation)
-        return True
 
     def drop_escrow(self, operation: str) -> None:
         """Delete an escrow, while no rekey could write it again."""

@@ -158,18 +158,17 @@ class OsStore:
             raise failed("keep the escrow", "it cannot be opened here")
         self.put(entry, key.secret, {"owner": key.spec.owner, "name": key.spec.name})
 
-    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> bool:
+    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> None:
         """Drop an escrow whose secret, set a second ago or more, is read back; put back one that was lost."""
         if self._is_fresh(operation):
-            return False
+            return
         key = _of_entry(self._open_escrow_or_stop(operation), entry, fingerprint)
         if key is not None and self.get(entry) is None:
             self.put(entry, key.secret, {"owner": key.spec.owner, "name": key.spec.name}, operation)
             if not self.confirms(entry, key.secret):
                 raise StoreUnavailable("The OS keyring returned another value than it took.", code="store_lies")
-            return False
+            return
         self.drop_escrow(operation)
-        return True
 
     def pending_escrows(self) -> list[str]:
         """Return the operations that have an escrow, whole or not."""
