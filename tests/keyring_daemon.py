@@ -7,13 +7,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 PASSWORD = "password-of-the-tests"
 _NAME = "org.freedesktop.secrets"
-_PATIENCE = 10.0
 
 
 class KeyringDaemon:
@@ -84,7 +83,7 @@ class KeyringDaemon:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        _wait(lambda: (self.sockets / "bus").exists(), "the bus")
+        wait_until(lambda: (self.sockets / "bus").exists(), "the bus")
 
     def start_provider(self, password: str = PASSWORD, wrapper: Sequence[str] = ()) -> None:
         """Start the keyring; a wrong password leaves its login collection locked, a new one is made unlocked.
@@ -103,7 +102,7 @@ class KeyringDaemon:
         assert self._daemon.stdin is not None
         self._daemon.stdin.write(password.encode())
         self._daemon.stdin.close()
-        _wait(lambda: self._has_provider() and self._has_default(), "the keyring")
+        wait_until(lambda: self._has_provider() and self._has_default(), "the keyring")
 
     def restart_locked(self) -> None:
         """Start the keyring anew without its password."""
@@ -127,7 +126,7 @@ class KeyringDaemon:
         """Kill the keyring; its files stay."""
         _end(self._daemon)
         self._daemon = None
-        _wait(lambda: not self._has_provider(), "the keyring's end")
+        wait_until(lambda: not self._has_provider(), "the keyring's end")
 
     def stop(self) -> None:
         """End everything and remove the sockets."""
@@ -197,11 +196,12 @@ _BUS = """<busconfig>
 """
 
 
-def _wait(is_so: "object", what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not is_so():  # type: ignore[operator]
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Wait for something that another process or thread does in its own time; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come within {_PATIENCE:g} s")
+            raise AssertionError(f"{what} did not come within {seconds:g} s")
         time.sleep(0.02)
 
 

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, time
 
 import pytest
 
@@ -16,7 +16,7 @@ from blnkctl.adapters.keyrings import bus, secret_service
 from blnkctl.sandbox import Sandbox
 from tests.bus_relay import AFTER, BusRelay
 from tests.conftest import Blnkctl
-from tests.keyring_daemon import KeyringDaemon
+from tests.keyring_daemon import KeyringDaemon, wait_until
 from tests.programs import program
 from tests.trouble import failure, result
 
@@ -117,14 +117,6 @@ def keepassxc(tmp_path: Path, start_keyring: Callable[..., KeyringDaemon]) -> It
     started.kill()
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for something that KeePassXC does in its own time."""
-    deadline = monotonic() + PATIENCE
-    while not is_so():
-        assert monotonic() < deadline
-        sleep(0.02)
-
-
 def is_ready(machine: Blnkctl) -> bool:
     """Tell whether the keyring is there and unlocked."""
     statuses = result(machine.run("store", "status", "-o", "json"))
@@ -144,13 +136,13 @@ def test_a_key_that_keepassxc_forgot_to_save_is_put_back_from_its_escrow(
         machine = blnkctl.use_keyring(sandbox, session)
         machine.environment["DBUS_SESSION_BUS_ADDRESS"] = relay.address
         keepassxc.start()
-        wait_until(lambda: is_ready(machine))
+        wait_until(lambda: is_ready(machine), "the keyring", PATIENCE)
 
         # Nobody is there, and nobody is asked: its prompts are answered by itself.
         first = machine.run(*CREATE, "first")
         assert result(first)["stored"] is True
         assert "dialog" not in first.err
-        wait_until(lambda: keepassxc.saved(label_of(sandbox, "first")) in sandbox.issued)
+        wait_until(lambda: keepassxc.saved(label_of(sandbox, "first")) in sandbox.issued, "the entry", PATIENCE)
         assert machine.run("keys", "verify", "acme/first").code == 0
         settle(machine)
 
@@ -159,11 +151,11 @@ def test_a_key_that_keepassxc_forgot_to_save_is_put_back_from_its_escrow(
         assert result(machine.run(*CREATE, "second"))["stored"] is True
         assert keepassxc.saved(label_of(sandbox, "second")) == ""
         keepassxc.start()
-        wait_until(lambda: is_ready(machine))
+        wait_until(lambda: is_ready(machine), "the keyring", PATIENCE)
         settle(machine)
 
         assert len(sandbox.issued) == 2
-        wait_until(lambda: keepassxc.saved(label_of(sandbox, "second")) == sandbox.issued[1])
+        wait_until(lambda: keepassxc.saved(label_of(sandbox, "second")) == sandbox.issued[1], "the entry", PATIENCE)
         assert machine.run("keys", "verify", "acme/first", "acme/second").code == 0
         settle(machine)
         assert escrows(machine) == []
@@ -177,12 +169,12 @@ def test_a_dialog_that_nobody_sees_ends_within_its_limit(
     """As it comes, KeePassXC asks before it gives a secret to a new process; here it has no screen to ask on."""
     keepassxc.start()
     machine = blnkctl.use_keyring(sandbox, keepassxc.session)
-    wait_until(lambda: is_ready(machine))
+    wait_until(lambda: is_ready(machine), "the keyring", PATIENCE)
     assert machine.run(*CREATE, "first").code == 0
-    wait_until(lambda: keepassxc.saved(label_of(sandbox, "first")) in sandbox.issued)
+    wait_until(lambda: keepassxc.saved(label_of(sandbox, "first")) in sandbox.issued, "the entry", PATIENCE)
     keepassxc.kill()
     keepassxc.start(asks=True)
-    wait_until(lambda: is_ready(machine))
+    wait_until(lambda: is_ready(machine), "the keyring", PATIENCE)
     with monkeypatch.context() as patch:
         for module in (bus, secret_service):
             patch.setattr(module, "PROMPT_SECONDS", LIMIT)
@@ -199,7 +191,7 @@ def test_a_dialog_that_nobody_sees_ends_within_its_limit(
     assert told["message"] == f"The OS keyring is locked{why}."
     keepassxc.kill()
     keepassxc.start()
-    wait_until(lambda: is_ready(machine))
+    wait_until(lambda: is_ready(machine), "the keyring", PATIENCE)
     assert machine.run("keys", "verify", "acme/first").code == 0
 
 

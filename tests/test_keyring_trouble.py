@@ -17,7 +17,7 @@ from blnkctl.system.clock import SystemClock
 from tests.bus_relay import AFTER, BEFORE, UNTOLD, BusRelay
 from tests.conftest import Blnkctl, Outcome
 from tests.death import open_operations
-from tests.keyring_daemon import KeyringDaemon
+from tests.keyring_daemon import KeyringDaemon, wait_until
 from tests.programs import program
 from tests.trouble import (
     Troubled,
@@ -257,6 +257,7 @@ def test_a_dialog_that_nobody_sees_is_taken_back_at_its_limit(
     told = failure(outcome, 5, "secret_store_locked")
     assert told["message"] == "The OS keyring is locked: nobody answered its dialog within 1 s."
     assert "The keyring asks in a dialog of its own; waiting up to 1 s for it." in outcome.err
+    wait_until(lambda: started.relay.calls["Dismiss"] > 0, "the dialog's end")  # sent last, and no answer awaited
     assert (started.relay.calls["Prompt"], started.relay.calls["Dismiss"]) == (1, 1)
     assert (started.server.count("POST"), len(started.escrows())) == (0, 1)
 
