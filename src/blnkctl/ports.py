@@ -15,6 +15,7 @@ from blnkctl.domain.selectors import KeyWord
 from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.sinks import FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
+from blnkctl.domain.successions import Succession
 
 
 class Clock(Protocol):
@@ -104,6 +105,13 @@ class SecretStore(Protocol):
             StoreUnavailable: it cannot keep a secret now, or there is none.
         """
 
+    def check_readable(self) -> None:
+        """Know that what is put in can be read back here.
+
+        Raises:
+            StoreUnavailable: `identity_not_here`: this machine can only write.
+        """
+
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
         """Write an entry durably, replacing one of that name; `escrow` names the operation whose escrow holds it.
 
@@ -172,7 +180,7 @@ class Journal(Protocol):
         """Record, durably, what is about to be asked for."""
 
     def close_operation(self, operation_id: str, outcome: str, *, key: KnownKey | None = None) -> None:
-        """Record an operation's end and, in the same transaction, the key it left."""
+        """Record an operation's end and, in the same transaction, the key it left: a succession may wait for it."""
 
     def open_operations(self) -> list[Operation]:
         """Return what was begun and not ended, oldest first."""
@@ -195,8 +203,20 @@ class Journal(Protocol):
     def record_receipt(self, server: ServerUrl, receipt: Receipt) -> None:
         """Insert or replace a receipt."""
 
-    def receipts(self, server: ServerUrl) -> dict[str, list[Receipt]]:
-        """Return the receipts of a server's keys, by id."""
+    def receipts(self, server: ServerUrl, key_id: str | None = None) -> dict[str, list[Receipt]]:
+        """Return the receipts of a server's keys, or of one of them, by id."""
+
+    def record_succession(self, succession: Succession) -> None:
+        """Insert or replace a succession."""
+
+    def promote(self, succession: Succession, key: KnownKey) -> None:
+        """Record a succession and, in the same transaction, its new key."""
+
+    def find_succession(self, server: ServerUrl, old_id: str) -> Succession | None:
+        """Return the succession of a key."""
+
+    def succession_to(self, server: ServerUrl, new_id: str) -> Succession | None:
+        """Return the succession that made a key."""
 
     def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
         """Return the keys of every server's index whose fingerprint is known, by it."""

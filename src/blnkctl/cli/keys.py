@@ -21,6 +21,8 @@ class KeysGroup(LazyGroup):
         "reveal": ("blnkctl.cli.keys_reveal", "Print a stored secret."),
         "import": ("blnkctl.cli.keys_import", "Adopt a secret that was made elsewhere."),
         "identify": ("blnkctl.cli.keys_identify", "Tell which key a text holds."),
+        "rotate": ("blnkctl.cli.keys_rotate", "Replace keys by new ones that are proven before the old ones go."),
+        "finish": ("blnkctl.cli.keys_finish", "Revoke the old keys of rotations that are due."),
         "revoke": ("blnkctl.cli.keys_revoke", "Revoke keys."),
         "forget": ("blnkctl.cli.keys_forget", "Delete the local copy of a revoked key's secret."),
     }

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.adoption import adopter
 from blnkctl.cli.completers import complete_key
 from blnkctl.cli.formats import Record, key_record
 from blnkctl.cli.inputs import read_secret
@@ -18,7 +19,6 @@ from blnkctl.cli.selection import OwnerHint, key_reader
 from blnkctl.domain.errors import NotFound, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import parse_key_word
-from blnkctl.usecases.adopt import AdoptSecret
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.views import KeyView
 
@@ -68,7 +68,7 @@ def import_(
     run.change_target()
     secret = _read_secret(run) if path_and_name is None else _from_file(run, *path_and_name)
     views = _by_secret(run, secret, owner) if key is None else _by_word(run, key, owner)
-    adoption = _adopter(run).run(views, secret)
+    adoption = adopter(run).run(views, secret)
     record: Record = {**key_record(adoption.view), "changed": adoption.changed}
     return run.finish(key_result([record], is_list=False))
 
@@ -127,20 +127,4 @@ def _by_secret(run: Run, secret: Secret, owner: list[str] | None) -> list[KeyVie
         f"The secret is no key's of the owners known of {place.shown}. Nothing was stored.",
         code="no_such_key",
         hint="Name the owner with --owner O; to search every known server: blnkctl keys identify",
-    )
-
-
-def _adopter(run: Run) -> AdoptSecret:
-    wiring = run.wiring
-    return AdoptSecret(
-        server=wiring.server,
-        store=wiring.store,
-        journal=wiring.journal,
-        locks=wiring.locks,
-        clock=wiring.clock,
-        signals=wiring.signals,
-        reporter=run.terminal,
-        slow_forms=wiring.bcrypt_forms,
-        actor=wiring.actor,
-        reason=run.flags.reason,
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.bulk import complete_selection, failure, no_key_is_named, refuse_both, show_plan
 from blnkctl.cli.formats import Record, key_record
 from blnkctl.cli.held import held_secrets
 from blnkctl.cli.options import application, command
@@ -21,7 +22,7 @@ from blnkctl.cli.selection import (
     key_words,
     read_selection,
 )
-from blnkctl.domain.errors import BlnkctlError, Incomplete, UsageError
+from blnkctl.domain.errors import UsageError
 from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.secret import Secret
@@ -38,7 +39,6 @@ from blnkctl.usecases.revoke import (
 from blnkctl.usecases.views import KeyView
 
 app = application("Revoke keys.", "blnkctl keys revoke KEY")
-_SHOWN = 20
 
 
 @command(
@@ -118,8 +118,7 @@ def _by_text(run: Run, owner: list[str] | None, *, is_contradicted: bool) -> tup
 
 def _named(run: Run, keys: list[str] | None, owner: list[str] | None) -> list[KeyView]:
     if not keys:
-        hint = "Give an id (api_key_…), OWNER/NAME, or selectors such as --owner O."
-        raise UsageError("Neither a KEY nor a selector is given; nothing was revoked.", code="no_key", hint=hint)
+        raise no_key_is_named()
     words = key_words(keys)
     run.change_target()
     reader = key_reader(run, owner)
@@ -139,20 +138,12 @@ def _selected(
     name: str | None,
 ) -> list[KeyView]:
     """Return the selected keys that can be revoked: an incomplete list is no plan."""
-    if keys:
-        hint = "Nothing was revoked; leave one of them out."
-        raise UsageError("Give KEYs or selectors, not both.", code="contradiction", hint=hint)
+    refuse_both(keys)
     run.change_target()
     with telling("Nothing was revoked."):
         reader = key_reader(run, for_bulk_change=True)
-        listing = reader.select(read_selection(run, owner, owners_from, all_owners, status, name))
-        views = [view for view in listing.views if view.status is not KeyStatus.REVOKED]
-    if listing.errors:
-        raise Incomplete(
-            f"{listing.errors[0].message} Nothing was revoked.",
-            code="list_incomplete",
-            hint="Leave that owner out with --owner, or try again.",
-        )
+        selected = complete_selection(reader, read_selection(run, owner, owners_from, all_owners, status, name))
+    views = [view for view in selected if view.status is not KeyStatus.REVOKED]
     if not views:
         run.terminal.note("No key is selected that could be revoked.")
     return views
@@ -165,10 +156,7 @@ def _live(views: list[KeyView]) -> list[KeyView]:
 def _confirm(run: Run, views: list[KeyView], *, bulk: bool) -> None:
     live = _live(views)
     if bulk or len(live) > 1:
-        for view in live[:_SHOWN]:
-            run.terminal.tell(f"  {view.key.id}  {escape_unsafe(view.full_name)}  {view.status}")
-        if len(live) > _SHOWN:
-            run.terminal.tell(f"  … and {len(live) - _SHOWN} more")
+        show_plan(run, live)
     what = escape_unsafe(live[0].full_name) if len(live) == 1 else f"these {len(live)} keys"
     run.confirmer().approve(f"Revoke {what}? Whoever uses {'it' if len(live) == 1 else 'them'} is refused.")
 
@@ -202,18 +190,9 @@ def _planned(record: Record) -> list[str]:
 
 
 def _result(revocations: list[Revocation]) -> Result:
-    errors = [_failure(item.error, len(revocations)) for item in revocations if item.error is not None]
+    errors = [failure(item.error, len(revocations)) for item in revocations if item.error is not None]
     table = Table(("key", "id", "result"), _cells)
     return Result([_record(item) for item in revocations], errors=errors, table=table)
-
-
-def _failure(error: BlnkctlError, count: int) -> BlnkctlError:
-    """One key's failure keeps its own exit code; among several it is a part that is missing."""
-    from blnkctl.domain.errors import OutcomeUnknown
-
-    if count == 1 or isinstance(error, OutcomeUnknown | Incomplete):
-        return error
-    return Incomplete(error.message, code=error.code, hint=error.hint, target=error.target)
 
 
 def _record(item: Revocation) -> Record:

@@ -39,8 +39,17 @@ def recover(
     run.change_target()
     if abandon_escrow and not dry_run:
         run.confirmer().approve("Give up the secrets that only the escrow holds, and revoke their keys?")
+    settled = recovery(run, abandon_escrow=abandon_escrow, dry_run=dry_run).run()
+    if not settled:
+        run.terminal.note("Nothing is unfinished.")
+    errors = [item.error for item in settled if item.error is not None]
+    return run.finish(Result([_record(item) for item in settled], errors=errors))
+
+
+def recovery(run: Run, *, abandon_escrow: bool = False, dry_run: bool = False) -> Recover:
+    """Return who settles what was begun on the target in use."""
     wiring = run.wiring
-    settled = Recover(
+    return Recover(
         server=wiring.server,
         stores=wiring.stores,
         journal=wiring.journal,
@@ -49,11 +58,7 @@ def recover(
         reporter=run.terminal,
         abandon_escrow=abandon_escrow,
         dry_run=dry_run,
-    ).run()
-    if not settled:
-        run.terminal.note("Nothing is unfinished.")
-    errors = [item.error for item in settled if item.error is not None]
-    return run.finish(Result([_record(item) for item in settled], errors=errors))
+    )
 
 
 def _record(item: Recovered) -> dict[str, object]:

@@ -32,6 +32,9 @@ Statuses = Annotated[
     ),
 ]
 NameGlob = Annotated[str | None, typer.Option("--name", metavar="GLOB", help="Names like this: 'ci-*'.")]
+ExpiringWithin = Annotated[
+    str | None, typer.Option("--expiring-within", metavar="D", help="Keys that live, and not longer than this.")
+]
 OwnerHint = Annotated[
     list[str] | None,
     typer.Option(

@@ -43,6 +43,21 @@ def create_mark(rows: Collection[ApiKey], randomness: "Random") -> int:
     return mark
 
 
+def next_successor_mark(old_id: str, namesakes: Collection[ApiKey], expires_at: datetime) -> int | None:
+    """Return the mark of the next attempt to succeed a key, or None where none of the four is free.
+
+    `namesakes` are all rows of its owner and name, itself among them. A mark is not free where a row that expires in
+    the same second carries it, or where it could be that of another row's successor.
+    """
+    second = expires_at.replace(microsecond=0)
+    taken = {row.expires_at.microsecond for row in namesakes if row.expires_at.replace(microsecond=0) == second}
+    for row in namesakes:
+        if row.id != old_id:
+            taken |= successor_marks(row.id)
+    attempts = (successor_mark(old_id, attempt) for attempt in range(ATTEMPTS))
+    return next((mark for mark in attempts if mark not in taken), None)
+
+
 def with_mark(expires_at: datetime, mark: int) -> datetime:
     """Return the expiry, cut to its second, carrying the mark."""
     return expires_at.replace(microsecond=mark)

@@ -13,6 +13,8 @@ class OperationKind(StrEnum):
     CREATE = "create"
     REVOKE = "revoke"
     IMPORT = "import"
+    ROTATE = "rotate"
+    MIGRATE = "migrate"
 
 
 class Phase(StrEnum):
@@ -25,7 +27,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change of one key. `rows_before` is how many rows the owner had, `store_id` which store was to keep it."""
+    """One change of one key.
+
+    `rows_before` is how many rows the owner had, `store_id` which store was to keep it, `succeeds` the id of the key
+    that the new one succeeds.
+    """
 
     id: str
     kind: OperationKind
@@ -40,6 +46,7 @@ class Operation:
     store_id: str | None = None
     rows_before: int | None = None
     sent_at: datetime | None = None
+    succeeds: str | None = None
 
     @property
     def canary(self) -> str:
@@ -49,7 +56,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key of the index. `stored_at` is when its secret was proven to be in `store`; None: it is not held here."""
+    """A key of the index. `stored_at` is when its secret was proven to be in `store`; None: it is not held here.
+
+    A successor `awaits_promotion` until it is proven and delivered: OWNER/NAME means it from `promoted_at` on.
+    """
 
     server: str
     id: str
@@ -64,6 +74,8 @@ class KnownKey:
     store_id: str | None = None
     fingerprint: str | None = None
     stored_at: datetime | None = None
+    awaits_promotion: bool = False
+    promoted_at: datetime | None = None
 
     @property
     def is_stored(self) -> bool:

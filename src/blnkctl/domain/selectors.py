@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from blnkctl.domain.keys import ID_PREFIX, ApiKey, KeyStatus
 from blnkctl.domain.secret import refuse_secret_word
@@ -51,15 +52,23 @@ def parse_key_word(text: str) -> KeyWord:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selectors of a command. `owners` None means: every owner known here."""
+    """Selectors of a command. `owners` None means: every owner known here.
+
+    `expiring_before` never selects what has expired.
+    """
 
     owners: tuple[str, ...] | None = None
     statuses: frozenset[KeyStatus] = frozenset()
     name_glob: str | None = None
+    expiring_before: datetime | None = None
 
     def fits(self, key: ApiKey, status: KeyStatus) -> bool:
         """Tell whether a key of a selected owner is selected."""
         if self.statuses and status not in self.statuses:
+            return False
+        if self.expiring_before is not None and (
+            status is KeyStatus.EXPIRED or key.expires_at > self.expiring_before
+        ):
             return False
         return self.name_glob is None or _is_like(key.name, self.name_glob)
 

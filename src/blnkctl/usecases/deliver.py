@@ -70,7 +70,7 @@ class DeliverSecret:
 
     def outstanding(self, addresses: Sequence[SinkAddress], known: KnownKey) -> list[SinkAddress]:
         """Return the sinks that have no receipt for this very secret yet."""
-        receipts = self.journal.receipts(self.server).get(known.id, [])
+        receipts = self.journal.receipts(self.server, known.id).get(known.id, [])
         done = {receipt.sink for receipt in receipts if receipt.fingerprint == known.fingerprint}
         return [address for address in addresses if str(address) not in done]
 
@@ -102,6 +102,14 @@ class DeliverSecret:
         if sink.read() != secret:
             raise Incomplete(f"{escape_unsafe(sink.target)} holds another value than it was given.", code="sink_lies")
         return True
+
+    def read(self, address: SinkAddress, recipient: Recipient) -> Secret | None:
+        """Return what a sink holds for a key; None where that cannot be read."""
+        sink = self._open(address, recipient)
+        try:
+            return sink.read() if sink.can_be_read_back else None
+        except BlnkctlError:
+            return None
 
     def _open(self, address: SinkAddress, recipient: Recipient) -> Sink:
         values = SinkValues(recipient.owner, recipient.name, recipient.id or _ID_TO_COME, self.context or "")

@@ -12,7 +12,7 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.selectors import Coverage, FullName, IdPrefix, KeyWord, Selection
 from blnkctl.domain.servers import ServerUrl
-from blnkctl.usecases.guards import require_listing
+from blnkctl.usecases.guards import refuse_insecure, require_listing
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
 if TYPE_CHECKING:
@@ -72,13 +72,15 @@ class KeyReader:
         listing.views = self._rows(owners, selection, viewpoint, listing)
         return listing
 
-    def viewpoint(self) -> Viewpoint:
-        """Ask the server's generation and read the index, if it can be read.
+    def viewpoint(self, *, for_new_keys: bool = False) -> Viewpoint:
+        """Ask the server's generation and read the index, if it can be read; `for_new_keys`: secure mode must be on.
 
         Raises:
-            Unsupported: before 0.12.
+            Unsupported: before 0.12. Refused: secure mode is off.
         """
-        profile = self.server.profile()
+        profile = self.server.profile(check_secure=for_new_keys)
+        if for_new_keys:
+            refuse_insecure(profile, self.server.url)
         require_listing(profile, self.server.url)
         known = index_by_id(self.known())
         now = profile.time_there(self.clock.now())
@@ -219,7 +221,7 @@ def the_one(word: KeyWord, views: Sequence[KeyView]) -> KeyView:
 def current_known(word: KeyWord, known: Sequence[KnownKey], server: ServerUrl, clock: Clock) -> KnownKey:
     """Return the key of the index that a word means, without asking the server.
 
-    By name it is the latest stored that is not known here as revoked or expired. `known` is latest stored first.
+    By name it is the latest stored or promoted that is not known here as revoked or expired. `known` is latest first.
 
     Raises:
         NotFound: none is held here. UsageError: a prefix fits several.
@@ -231,7 +233,8 @@ def current_known(word: KeyWord, known: Sequence[KnownKey], server: ServerUrl, c
             raise UsageError(f"{word.prefix} fits several keys: {ids}.", code="ambiguous_key", hint=_BE_PRECISE)
         usable = [key for key in fitting if key.id == word.prefix] or fitting
     else:
-        usable = [key for key in fitting if not key.is_revoked and key.expires_at > clock.now()]
+        current = [key for key in fitting if not key.awaits_promotion]
+        usable = [key for key in current if not key.is_revoked and key.expires_at > clock.now()]
     if not usable:
         raise _not_held(word, fitting, server)
     if len({(key.owner, key.name) for key in usable}) > 1:

@@ -6,8 +6,8 @@ Knows no HTTP, no store's files, no terminal; and not why the key is made.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MintOrder:
-    """What is to be made. `rows` are the owner's, None before 0.12."""
+    """What is to be made. `rows` are the owner's, None before 0.12; `succeeds` is the id of the old key, if any."""
 
     kind: OperationKind
     spec: KeySpec
     rows: Sequence[ApiKey] | None
     actor: str
     reason: str | None = None
+    succeeds: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,32 @@ class MintKey:
             StoreUnavailable: the secret could not be kept; nothing exists that did not before.
             OutcomeUnknown: `recover` finds out. Incomplete: the key exists, its end is not recorded.
         """
+        with self.prepared(order) as send:
+            return send()
+
+    @contextmanager
+    def prepared(self, order: MintOrder) -> Iterator[Callable[[], Minted]]:
+        """Know that a key can be kept, then give what makes it, once; what is not made leaves nothing.
+
+        Raises:
+            StoreUnavailable: it could not be kept; nothing was sent.
+        """
         with self.store.writing():
             operation = self._operation(order)
             with self.locks.hold([operation_lock(operation.id)], "this operation"):
-                sent = self._prepare(operation, order)
-                return self._send(sent, order)
+                sent: list[Operation] = []
+
+                def send() -> Minted:
+                    sent.append(self._record_intent(operation, order))
+                    return self._send(sent[0], order)
+
+                self._check_store(operation, order)
+                try:
+                    yield send
+                except BaseException:
+                    if not sent:
+                        self._abandon(operation, "preflight failed")
+                    raise
 
     def _operation(self, order: MintOrder) -> Operation:
         return Operation(
@@ -84,25 +106,28 @@ class MintKey:
             started_at=self.clock.now(),
             store=self.store.kind,
             store_id=self.store.store_id,
+            succeeds=order.succeeds,
         )
 
-    def _prepare(self, operation: Operation, order: MintOrder) -> Operation:
-        """Know that the answer can be kept, then record what will be asked for; an interrupt leaves nothing."""
+    def _check_store(self, operation: Operation, order: MintOrder) -> None:
+        """Know that the answer can be kept; an interrupt leaves nothing."""
         try:
             self.journal.begin(operation, actor=order.actor, reason=order.reason)
             self.store.check_writable(EntryName(self.server.url, operation.canary))
             self.store.reserve_escrow(operation.id)
-            sent = replace(
-                operation,
-                phase=Phase.SENT,
-                spec=order.spec,
-                rows_before=None if order.rows is None else len(order.rows),
-                sent_at=self.clock.now(),
-            )
-            self.journal.record_sent(sent)
         except BaseException:
             self._abandon(operation, "preflight failed")
             raise
+
+    def _record_intent(self, operation: Operation, order: MintOrder) -> Operation:
+        sent = replace(
+            operation,
+            phase=Phase.SENT,
+            spec=order.spec,
+            rows_before=None if order.rows is None else len(order.rows),
+            sent_at=self.clock.now(),
+        )
+        self.journal.record_sent(sent)
         return sent
 
     def _send(self, sent: Operation, order: MintOrder) -> Minted:
@@ -258,4 +283,5 @@ def known_from(operation: Operation, key: ApiKey, secret: Secret | None, stored_
         stored_at=stored_at,
         is_revoked=key.is_revoked,
         revoked_at=key.revoked_at,
+        awaits_promotion=operation.succeeds is not None,
     )

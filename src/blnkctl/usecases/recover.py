@@ -95,6 +95,14 @@ class Recover:
         ours = [operation for operation in everything if operation.server == str(self.server.url)]
         if len(ours) < len(everything):
             self._mention_others(everything)
+        return self.settle(ours)
+
+    def settle(self, ours: Sequence[Operation]) -> list[Recovered]:
+        """Settle these operations of this server.
+
+        Raises:
+            BlnkctlError: the server cannot be asked at all; nothing was touched.
+        """
         if not ours:
             return []
         with telling("Nothing was touched."):
@@ -292,7 +300,8 @@ class Recover:
         store = self._store_of(operation)
         if store is not None and not self.dry_run:
             self._record(operation, row, _read_if_possible(store, EntryName(self.server.url, row.id)))
-        return Recovered(operation, RecoverDecision.FINISHED, f"{row.id} is live and its secret is in the store.")
+        message = f"{row.id} is live and its secret is in the store.{_way_on(operation)}"
+        return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _store(self, operation: Operation, found: _Findings) -> Recovered:
         store = self._store_of(operation)
@@ -303,7 +312,7 @@ class Recover:
         if not self.dry_run:
             self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
         stored = self._tense("is now in the store", "would be stored")
-        message = f"{row.id} is live and its secret {stored}.{self._twins(found)}"
+        message = f"{row.id} is live and its secret {stored}.{_way_on(operation)}{self._twins(found)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _twins(self, found: _Findings) -> str:
@@ -416,6 +425,13 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
         revoked_at=None,
         scheme=StorageScheme.PLAINTEXT,
     )
+
+
+def _way_on(operation: Operation) -> str:
+    """Say which command goes on with what the operation was a step of."""
+    if operation.kind is OperationKind.ROTATE:
+        return f" To go on: blnkctl keys rotate {operation.succeeds}"
+    return " To go on: blnkctl migrate run" if operation.kind is OperationKind.MIGRATE else ""
 
 
 def _store_away(operation: Operation) -> StoreUnavailable:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PROBES = 20
 PROOF_SECONDS = 70.0
 PROOF_LIMIT = timedelta(minutes=6)
-_HOPELESS = (Unreachable, Refused, NotConfigured, StoreUnavailable)  # the next key would meet the same
+HOPELESS = (Unreachable, Refused, NotConfigured, StoreUnavailable)  # the next key would meet the same
 
 
 class RevokeResult(StrEnum):
@@ -90,7 +90,7 @@ class RevokeKeys:
             try:
                 outcomes.append(self.revoke(view) if stopped is None else _failed(view, stopped))
             except BlnkctlError as problem:
-                stopped = problem if isinstance(problem, _HOPELESS) else None
+                stopped = problem if isinstance(problem, HOPELESS) else None
                 outcomes.append(_failed(view, problem))
             progress(number, len(views))
         return self._read_back(outcomes)
@@ -116,14 +116,17 @@ class RevokeKeys:
         is_contended = self.locks.is_held(lock)
         with self.locks.hold([lock], f"the key {view.key.id}"):
             key = self._row_now(view.key) if is_contended else view.key
-            if key.is_revoked:
-                view = replace(view, key=key, status=KeyStatus.REVOKED, superseded_by=None)
-                return Revocation(view, RevokeResult.ALREADY)
-            operation = self._operation(view.key)
-            with self.locks.hold([operation_lock(operation.id)], "this operation"):
-                self.journal.begin(operation, actor=self.actor, reason=self.reason)
-                self._send(operation, view)
-            return Revocation(view, RevokeResult.REVOKED)
+            return self.revoke_locked(replace(view, key=key))
+
+    def revoke_locked(self, view: KeyView) -> Revocation:
+        """Revoke one key whose lock the caller holds, and whose row was listed since it took it."""
+        if view.key.is_revoked:
+            return Revocation(replace(view, status=KeyStatus.REVOKED, superseded_by=None), RevokeResult.ALREADY)
+        operation = self._operation(view.key)
+        with self.locks.hold([operation_lock(operation.id)], "this operation"):
+            self.journal.begin(operation, actor=self.actor, reason=self.reason)
+            self._send(operation, view)
+        return Revocation(view, RevokeResult.REVOKED)
 
     def _row_now(self, key: ApiKey) -> ApiKey:
         """Look again: whoever held the lock a moment ago may have revoked it."""

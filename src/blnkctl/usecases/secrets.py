@@ -44,7 +44,16 @@ class HeldSecrets:
         if store is None:
             return None
         settle_escrows([store], self.journal, self.clock.now())
-        return _unchanged(store.get(EntryName(self.server, known.id)), known)
+        return self.read(known)
+
+    def read(self, known: KnownKey) -> Secret | None:
+        """Return the same without looking after the store's escrows first, as a bulk change does at its end.
+
+        Raises:
+            StoreUnavailable: it is another secret, or the store cannot be read.
+        """
+        store = self.stores.get(known.store or "")
+        return None if store is None else _unchanged(store.get(EntryName(self.server, known.id)), known)
 
 
 def _unchanged(secret: Secret | None, known: KnownKey) -> Secret | None:

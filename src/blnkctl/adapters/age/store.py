@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from blnkctl.adapters.age.identities import DAMAGED, Identities
+from blnkctl.adapters.age.identities import DAMAGED, Identities, identity_not_here
 from blnkctl.adapters.age.layout import Layout, Recipients, read_recipients, store_failed
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import Busy, StoreUnavailable
@@ -74,6 +74,11 @@ class AgeStore:
                 raise StoreUnavailable("The age store returned another value than it took.", code="store_lies")
         finally:
             self.delete(canary)
+
+    def check_readable(self) -> None:
+        """Know that an identity is here."""
+        if not self._identities.is_here():
+            raise identity_not_here("this store")
 
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
         """Write an entry: by giving the escrow that holds it already a second name, else by a new file."""

@@ -69,6 +69,9 @@ class OsStore:
             self.delete(canary)
         self._identity.recipient  # noqa: B018 (raises where it is missing)
 
+    def check_readable(self) -> None:
+        """Whoever can write a keyring can read it."""
+
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
         """Write an item; the escrow stays beside it until a later read-back (`settle_escrow`)."""
         self._keyring().set(item_of(entry, about), secret)

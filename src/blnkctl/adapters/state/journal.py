@@ -13,13 +13,16 @@ from blnkctl.adapters.state.rows import (
     KEY,
     OPERATION,
     RECEIPT,
+    SUCCESSION,
     from_key,
     from_operation,
     from_receipt,
+    from_succession,
     placeholders,
     to_key,
     to_operation,
     to_receipt,
+    to_succession,
 )
 from blnkctl.domain.operations import KnownKey, Operation, Phase
 from blnkctl.domain.selectors import IdPrefix, KeyWord
@@ -28,8 +31,14 @@ from blnkctl.domain.times import format_timestamp
 
 if TYPE_CHECKING:
     from blnkctl.domain.receipts import Receipt
+    from blnkctl.domain.successions import Succession
 
-_LATEST_FIRST = "ORDER BY stored_at DESC, created_at DESC, id"
+_LATEST_FIRST = "ORDER BY coalesce(promoted_at, stored_at) DESC, created_at DESC, id"
+# The key that an operation left is, from that moment on, the successor that the operation was for.
+_STORED = (
+    "UPDATE successions SET phase = 'stored', problem = NULL, new_id = ?1 WHERE (server, old_id) ="
+    " (SELECT server, succeeds FROM operations WHERE id = ?2)"
+)
 
 
 class StateFile:
@@ -78,6 +87,7 @@ class StateFile:
             )
             if key is not None:
                 _insert_key(database, key)
+                database.execute(_STORED, (key.id, operation_id))
 
     def open_operations(self) -> list[Operation]:
         """Return what was begun and not ended, oldest first."""
@@ -151,15 +161,44 @@ class StateFile:
                 f"INSERT OR REPLACE INTO receipts (server, {RECEIPT}) VALUES ({placeholders(values)})", values
             )
 
-    def receipts(self, server: ServerUrl) -> dict[str, list[Receipt]]:
-        """Return the receipts of a server's keys, by id, the sinks in order."""
+    def receipts(self, server: ServerUrl, key_id: str | None = None) -> dict[str, list[Receipt]]:
+        """Return the receipts of a server's keys, or of one of them, by id, the sinks in order."""
+        condition, values = ("", ()) if key_id is None else ("AND key_id = ?", (key_id,))
         rows = self._database.read(
-            f"SELECT {RECEIPT} FROM receipts WHERE server = ? ORDER BY key_id, sink", (str(server),)
+            f"SELECT {RECEIPT} FROM receipts WHERE server = ? {condition} ORDER BY key_id, sink",
+            (str(server), *values),
         )
         found: dict[str, list[Receipt]] = {}
         for receipt in self._database.understood(to_receipt, rows):
             found.setdefault(receipt.key_id, []).append(receipt)
         return found
+
+    # --- successions --------------------------------------------------------------------------
+
+    def record_succession(self, succession: Succession) -> None:
+        """Insert or replace a succession."""
+        with self._database.transaction() as database:
+            _insert_succession(database, succession)
+
+    def promote(self, succession: Succession, key: KnownKey) -> None:
+        """Record a succession and, in the same transaction, its new key."""
+        with self._database.transaction() as database:
+            _insert_succession(database, succession)
+            _insert_key(database, key)
+
+    def find_succession(self, server: ServerUrl, old_id: str) -> Succession | None:
+        """Return the succession of a key."""
+        return self._one_succession("old_id = ?", server, old_id)
+
+    def succession_to(self, server: ServerUrl, new_id: str) -> Succession | None:
+        """Return the succession that made a key."""
+        return self._one_succession("new_id = ?", server, new_id)
+
+    def _one_succession(self, condition: str, server: ServerUrl, key_id: str) -> Succession | None:
+        rows = self._database.read(
+            f"SELECT {SUCCESSION} FROM successions WHERE server = ? AND {condition}", (str(server), key_id)
+        )
+        return next(iter(self._database.understood(to_succession, rows)), None)
 
     # --- owners -------------------------------------------------------------------------------
 
@@ -183,6 +222,14 @@ class StateFile:
             return database.executemany(
                 "DELETE FROM owners WHERE server = ? AND owner = ?", [(str(server), owner) for owner in owners]
             ).rowcount
+
+
+def _insert_succession(database: sqlite3.Connection, succession: Succession) -> None:
+    values = from_succession(succession)
+    database.execute(
+        f"INSERT OR REPLACE INTO successions ({SUCCESSION}) VALUES ({placeholders(values)})",
+        values,
+    )
 
 
 def _insert_key(database: sqlite3.Connection, key: KnownKey) -> None:

@@ -6,23 +6,28 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.keys import KeySpec
+from blnkctl.domain.keys import ApiKey, KeySpec, StorageScheme
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.times import format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
     from blnkctl.domain.receipts import Receipt
+    from blnkctl.domain.successions import Succession
 
 SqlRow = tuple[object, ...]
 OPERATION = (
     "id, kind, server, owner, name, phase, started_at, key_id, scopes, expires_at, store, store_id, rows_before,"
-    " sent_at"
+    " sent_at, succeeds"
 )
 KEY = (
     "server, id, owner, name, scopes, expires_at, created_at, is_revoked, revoked_at, store, store_id, fingerprint,"
-    " stored_at"
+    " stored_at, awaits_promotion, promoted_at"
 )
 RECEIPT = "key_id, sink, target, fingerprint, delivered_at, verified"
+SUCCESSION = (
+    "server, old_id, old, kind, way, phase, scopes, expires_at, started_at, sinks, new_id, promoted_at, due,"
+    " ended_at, problem, actor, reason, plan"
+)
 
 
 def placeholders(values: SqlRow) -> str:
@@ -53,6 +58,7 @@ def from_operation(operation: Operation) -> SqlRow:
         operation.store_id,
         operation.rows_before,
         time_text(operation.sent_at),
+        operation.succeeds,
     )
 
 
@@ -74,6 +80,7 @@ def to_operation(row: SqlRow) -> Operation:
         store_id=_text(row[11]),
         rows_before=None if row[12] is None else int(str(row[12])),
         sent_at=_moment(row[13]),
+        succeeds=_text(row[14]),
     )
 
 
@@ -93,6 +100,8 @@ def from_key(key: KnownKey) -> SqlRow:
         key.store_id,
         key.fingerprint,
         time_text(key.stored_at),
+        int(key.awaits_promotion),
+        time_text(key.promoted_at),
     )
 
 
@@ -112,6 +121,8 @@ def to_key(row: SqlRow) -> KnownKey:
         store_id=_text(row[10]),
         fingerprint=_text(row[11]),
         stored_at=_moment(row[12]),
+        awaits_promotion=bool(row[13]),
+        promoted_at=_moment(row[14]),
     )
 
 
@@ -138,6 +149,77 @@ def to_receipt(row: SqlRow) -> Receipt:
         fingerprint=str(row[3]),
         delivered_at=_certain(row[4]),
         verified=None if row[5] is None else bool(row[5]),
+    )
+
+
+def from_succession(one: Succession) -> SqlRow:
+    """Return the row of a succession, in the order of `SUCCESSION`."""
+    problem = one.problem
+    return (
+        one.server,
+        one.old.id,
+        _key_text(one.old),
+        one.kind.value,
+        one.way.value,
+        one.phase.value,
+        json.dumps(one.scopes),
+        time_text(one.expires_at),
+        time_text(one.started_at),
+        json.dumps(one.sinks),
+        one.new_id,
+        time_text(one.promoted_at),
+        time_text(one.due),
+        time_text(one.ended_at),
+        None if problem is None else json.dumps((problem.code, problem.message, problem.hint)),
+        one.actor,
+        one.reason,
+        one.plan,
+    )
+
+
+def to_succession(row: SqlRow) -> Succession:
+    """Read a row of `SUCCESSION`."""
+    from blnkctl.domain.successions import Problem, Succession, SuccessionKind, SuccessionPhase, Way
+
+    return Succession(
+        server=str(row[0]),
+        old=_to_listed(str(row[1]), str(row[2])),
+        kind=SuccessionKind(str(row[3])),
+        way=Way(str(row[4])),
+        phase=SuccessionPhase(str(row[5])),
+        scopes=tuple(json.loads(str(row[6]))),
+        expires_at=_certain(row[7]),
+        started_at=_certain(row[8]),
+        sinks=tuple(json.loads(str(row[9]))),
+        new_id=_text(row[10]),
+        promoted_at=_moment(row[11]),
+        due=_moment(row[12]),
+        ended_at=_moment(row[13]),
+        problem=None if row[14] is None else Problem(*json.loads(str(row[14]))),
+        actor=str(row[15]),
+        reason=_text(row[16]),
+        plan=_text(row[17]),
+    )
+
+
+def _key_text(key: ApiKey) -> str:
+    times = [time_text(moment) for moment in (key.expires_at, key.created_at, key.last_used_at, key.revoked_at)]
+    return json.dumps([key.name, key.owner, key.scopes, *times, key.is_revoked, key.scheme.value])
+
+
+def _to_listed(key_id: str, text: str) -> ApiKey:
+    name, owner, scopes, expires_at, created_at, last_used_at, revoked_at, is_revoked, scheme = json.loads(text)
+    return ApiKey(
+        id=key_id,
+        name=name,
+        owner=owner,
+        scopes=tuple(scopes),
+        expires_at=_certain(expires_at),
+        created_at=_certain(created_at),
+        last_used_at=_moment(last_used_at),
+        is_revoked=is_revoked,
+        revoked_at=_moment(revoked_at),
+        scheme=StorageScheme(scheme),
     )
 
 

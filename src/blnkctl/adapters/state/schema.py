@@ -3,7 +3,7 @@
 import sqlite3
 import time
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 10.0
 _TABLES = """
 CREATE TABLE operations (
@@ -30,7 +30,19 @@ CREATE TABLE receipts (
     PRIMARY KEY (server, key_id, sink)
 ) STRICT, WITHOUT ROWID
 """
-_STEPS = (_TABLES, _FROM_1_TO_2)
+_FROM_2_TO_3 = """
+ALTER TABLE operations ADD COLUMN succeeds TEXT;
+ALTER TABLE keys ADD COLUMN awaits_promotion INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN promoted_at TEXT;
+CREATE TABLE successions (
+    server TEXT NOT NULL, old_id TEXT NOT NULL, old TEXT NOT NULL, kind TEXT NOT NULL, way TEXT NOT NULL,
+    phase TEXT NOT NULL, scopes TEXT NOT NULL, expires_at TEXT NOT NULL, started_at TEXT NOT NULL,
+    sinks TEXT NOT NULL, new_id TEXT, promoted_at TEXT, due TEXT, ended_at TEXT, problem TEXT, actor TEXT NOT NULL, reason TEXT, plan TEXT,
+    PRIMARY KEY (server, old_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX successors ON successions (server, new_id) WHERE new_id IS NOT NULL
+"""
+_STEPS = (_TABLES, _FROM_1_TO_2, _FROM_2_TO_3)
 
 
 def bring_up_to_date(database: sqlite3.Connection) -> None:

@@ -1,0 +1,259 @@
+"""`blnkctl keys rotate`."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from blnkctl.cli.bulk import complete_selection, no_key_is_named, refuse_both, show_plan
+from blnkctl.cli.completers import complete_scopes
+from blnkctl.cli.options import application, command
+from blnkctl.cli.rotations import result_of, rotator
+from blnkctl.cli.run import Run
+from blnkctl.cli.selection import (
+    AllOwners,
+    ExpiringWithin,
+    Keys,
+    NameGlob,
+    Owners,
+    OwnersFrom,
+    Statuses,
+    key_reader,
+    key_words,
+    read_selection,
+)
+from blnkctl.cli.sinks import To, typed_sinks
+from blnkctl.domain.errors import UsageError
+from blnkctl.domain.keys import KeyStatus
+from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.rotation import ScopeChange
+from blnkctl.domain.scopes import check_typed_scopes
+from blnkctl.domain.selectors import Selection
+from blnkctl.domain.sinks import SinkAddress
+from blnkctl.domain.successions import Way
+from blnkctl.domain.times import add_duration, parse_moment
+from blnkctl.usecases.guards import telling
+from blnkctl.usecases.listing import KeyReader, the_one
+from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation, RotationPhase
+from blnkctl.usecases.views import KeyView, Viewpoint
+
+app = application("Replace keys.", "blnkctl keys rotate KEY")
+_SELECTABLE = frozenset({KeyStatus.ACTIVE, KeyStatus.DEAD, KeyStatus.EXPIRED})
+DEFAULT_GRACE = timedelta(hours=24)
+
+
+@command(
+    app,
+    "rotate",
+    """
+    blnkctl keys rotate acme/billing
+    blnkctl keys rotate acme/billing --grace 3d --to env-file:/srv/billing/.env
+    blnkctl keys rotate acme/ci --drop-scope ledgers:write --now
+    blnkctl keys rotate --owner acme --expiring-within 14d --yes
+    """,
+)
+def rotate(
+    ctx: typer.Context,
+    keys: Keys = None,
+    owner: Owners = None,
+    owners_from: OwnersFrom = None,
+    all_owners: AllOwners = False,
+    status: Statuses = None,
+    name: NameGlob = None,
+    expiring_within: ExpiringWithin = None,
+    grace: Annotated[
+        str | None,
+        typer.Option("--grace", metavar="D", help="How long the old key works on (default: the context's)."),
+    ] = None,
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="The old key works on for good.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Revoke the old key as soon as the new one works.")] = False,
+    compromised: Annotated[
+        bool,
+        typer.Option("--compromised", help="Revoke the old key first, wait until it is refused, then replace it."),
+    ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Revoke a successor that was made elsewhere, and rotate anew.")
+    ] = False,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="D", help="When the new key ends (default: as long as the old one)."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="R:A,…", help="All scopes of the new key.", autocompletion=complete_scopes),
+    ] = None,
+    add_scope: Annotated[
+        list[str] | None,
+        typer.Option("--add-scope", metavar="R:A,…", help="Scopes to add.", autocompletion=complete_scopes),
+    ] = None,
+    drop_scope: Annotated[
+        list[str] | None,
+        typer.Option("--drop-scope", metavar="R:A,…", help="Scopes to leave out.", autocompletion=complete_scopes),
+    ] = None,
+    to: To = None,
+    no_deliver: Annotated[
+        bool, typer.Option("--no-deliver", help="Hand the new secret to none of the places that the old one went to.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be rotated, and send nothing.")] = False,
+) -> int:
+    """Replace keys by new ones of the same owner, name and scopes. The server cannot change a key: this is how.
+
+    The new key is created, stored, read back, tried on the server and delivered to where the old one was delivered.
+    Only then the old key is given its end: after --grace, by `keys finish`; or at once with --now. A new key that the
+    server rejects is revoked again, and the old one stays as it is.
+
+    A rotation that was interrupted is gone on with, also one that was begun elsewhere if its secret is in the store
+    here. Nothing selected is exit code 0, so this can run from cron.
+
+    Exit codes: 0 rotated or staged, 2 a bad scope, expiry or sink, or several keys fit, 5 the store cannot keep or
+    give back a secret and nothing was made, 6 the outcome is unknown (blnkctl recover), 8 some are not done: the hint
+    goes on, 11 not confirmed, 12 Core before 0.12.
+    """
+    run = Run.of(ctx)
+    request = replace(
+        _request(run, _way(keep_old, now, compromised, grace), grace, expires, take_over),
+        change=_scope_change(run, scope, add_scope, drop_scope),
+        sinks=_sinks(run, to, no_deliver),
+    )
+    narrows = (owners_from, all_owners, status, name, expiring_within)
+    is_bulk = any(selector not in (None, False) for selector in narrows) or bool(owner and not keys)
+    if is_bulk:
+        refuse_both(keys)
+    run.change_target()
+    reader = key_reader(run, None if is_bulk else owner, for_bulk_change=is_bulk)
+    with telling("Nothing was sent."):
+        viewpoint = reader.viewpoint(for_new_keys=True)
+        if is_bulk:
+            selection = read_selection(run, owner, owners_from, all_owners, status, name)
+            views = _selected(reader, _selection(run, selection, expiring_within))
+        else:
+            views = _named(reader, viewpoint, keys)
+    if not views:
+        run.terminal.note("No key is selected: there is nothing to rotate.")
+    if dry_run or not views:
+        return run.finish(result_of([Rotation(view, None, RotationPhase.PENDING) for view in views]))
+    rotation = rotator(run, reader)
+    rotation.check(views, request)
+    _confirm(run, views, request, is_bulk=is_bulk)
+    return run.finish(result_of(_rotate(run, rotation, views, request, viewpoint)))
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def _way(keep_old: bool, now: bool, compromised: bool, grace: str | None) -> Way:
+    given = [
+        flag
+        for flag, is_given in (
+            ("--keep-old", keep_old),
+            ("--now", now),
+            ("--compromised", compromised),
+            ("--grace", grace is not None),
+        )
+        if is_given
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} contradicts {given[1]}.", code="contradiction", hint="Give one of them.")
+    if keep_old:
+        return Way.KEEP_OLD
+    if compromised:
+        return Way.COMPROMISED
+    return Way.NOW if now else Way.STAGED
+
+
+def _scope_change(run: Run, scope: list[str] | None, add: list[str] | None, drop: list[str] | None) -> ScopeChange:
+    if scope and (add or drop):
+        hint = "--scope names all that the new key shall have; leave the others out."
+        raise UsageError("--scope contradicts --add-scope and --drop-scope.", code="contradiction", hint=hint)
+    replaced = check_typed_scopes(scope) if scope else None
+    added = check_typed_scopes(add) if add else None
+    for notes in (replaced, added):
+        for note in () if notes is None else notes.notes:
+            run.terminal.note(note)
+    dropped = tuple(part.strip() for text in drop or () for part in text.split(","))
+    return ScopeChange(() if replaced is None else replaced.scopes, () if added is None else added.scopes, dropped)
+
+
+def _sinks(run: Run, to: list[str] | None, no_deliver: bool) -> tuple[SinkAddress, ...] | None:
+    if to and no_deliver:
+        raise UsageError("--to contradicts --no-deliver.", code="contradiction", hint="Give one of them.")
+    return typed_sinks(run, to) if to else (() if no_deliver else None)
+
+
+def _request(run: Run, way: Way, grace: str | None, expires: str | None, take_over: bool) -> RotateRequest:
+    now = run.wiring.clock.now()
+    expires_at = None
+    if expires is not None:
+        expires_at = parse_moment(expires, flag="--expires", now=now).replace(microsecond=0)
+        if expires_at <= now:
+            raise UsageError(
+                f"--expires {expires} is in the past: the new key would open nothing.",
+                code="expires_in_the_past",
+                hint="Give a time to come, such as 90d or 2027-06-30.",
+            )
+    length = DEFAULT_GRACE if grace is None else add_duration(now, grace, flag="--grace", minutes=False) - now
+    if length <= timedelta():
+        hint = "To revoke the old key at once: --now"
+        raise UsageError(f"--grace {grace} is no time at all.", code="bad_time", hint=hint)
+    return RotateRequest(
+        way=way,
+        grace=length,
+        expires_at=expires_at,
+        take_over=take_over,
+        actor=run.wiring.actor,
+        reason=run.flags.reason,
+    )
+
+
+# --- which keys ---------------------------------------------------------------------------------
+
+
+def _named(reader: KeyReader, viewpoint: Viewpoint, keys: list[str] | None) -> list[KeyView]:
+    """Return the keys that were named, a chain of successors being one key."""
+    if not keys:
+        raise no_key_is_named()
+    found = {}
+    for word in key_words(keys):
+        views = reader.find(word, viewpoint)
+        heads = [view for view in views if view.status is not KeyStatus.SUPERSEDED]
+        view = the_one(word, heads or views)
+        found[view.key.id] = view
+    return list(found.values())
+
+
+def _selected(reader: KeyReader, selection: Selection) -> list[KeyView]:
+    """Return the selected keys that can be rotated: those that live, unless a status was named."""
+    wanted = selection.statuses or frozenset({KeyStatus.ACTIVE})
+    return complete_selection(reader, replace(selection, statuses=wanted & _SELECTABLE))
+
+
+def _selection(run: Run, selection: Selection, expiring_within: str | None) -> Selection:
+    if expiring_within is None:
+        return selection
+    now = run.wiring.clock.now()
+    before = add_duration(now, expiring_within, flag="--expiring-within", minutes=False)
+    return replace(selection, expiring_before=before)
+
+
+# --- doing it -----------------------------------------------------------------------------------
+
+
+def _confirm(run: Run, views: list[KeyView], request: RotateRequest, *, is_bulk: bool) -> None:
+    """Ask where something is revoked at once, and before a bulk change."""
+    ends_now = request.way in (Way.NOW, Way.COMPROMISED)
+    if is_bulk or len(views) > 1:
+        show_plan(run, views)
+    elif not ends_now:
+        return
+    what = escape_unsafe(views[0].full_name) if len(views) == 1 else f"these {len(views)} keys"
+    it = "the old key" if len(views) == 1 else "an old key"
+    consequence = f"Whoever still uses {it} is refused from then on." if ends_now else None
+    run.confirmer().approve(f"Rotate {what}?", consequence=consequence)
+
+
+def _rotate(
+    run: Run, rotation: RotateKeys, views: list[KeyView], request: RotateRequest, viewpoint: Viewpoint
+) -> list[Rotation]:
+    with run.terminal.progress("Rotating") as advance:
+        return rotation.run_all(views, request, viewpoint, advance, lambda: run.signals.received is not None)

@@ -1,0 +1,189 @@
+"""Finishing rotations: an old key goes when it is due and its successor is known to work, and never on a list's word.
+
+`domain.finishing` decides; this gathers what it needs and revokes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from blnkctl.domain.errors import BlnkctlError, Incomplete
+from blnkctl.domain.finishing import DrainRule, Verdict, judge
+from blnkctl.domain.keys import KeyStatus
+from blnkctl.domain.sinks import parse_sink
+from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase
+from blnkctl.usecases.guards import key_lock
+from blnkctl.usecases.rotate import Rotation, RotationPhase
+from blnkctl.usecases.views import KeyView, Viewpoint
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter
+    from blnkctl.usecases.listing import KeyReader
+    from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
+    from blnkctl.usecases.revoke import RevokeKeys
+    from blnkctl.usecases.secrets import VerifyKey
+
+_MAY_GO = (KeyStatus.SUPERSEDED, KeyStatus.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """An old key, its live successor, what the journal here says of both, and the verdict."""
+
+    old: KeyView
+    new: KeyView
+    succession: Succession | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRotations:
+    """Revokes the old keys of rotations that are due."""
+
+    server: KeyServer
+    journal: Journal
+    locks: Locks
+    clock: Clock
+    reporter: Reporter
+    reader: KeyReader
+    elsewhere: FindMadeElsewhere
+    verifier: VerifyKey
+    revoker: RevokeKeys
+    rule: DrainRule
+
+    def weigh(self, views: Sequence[KeyView], viewpoint: Viewpoint) -> list[Finishing]:
+        """Judge every superseded key among all views of one owner. Sends nothing."""
+        by_id = {view.key.id: view for view in views}
+        pairs = [(view, by_id[view.superseded_by]) for view in views if view.superseded_by is not None]
+        judged = [self._judged(old, new, viewpoint) for old, new in pairs if old.status in _MAY_GO]
+        return [one for one in judged if one.old.status is KeyStatus.SUPERSEDED or _is_rotated_here(one)]
+
+    def _judged(self, old: KeyView, new: KeyView, viewpoint: Viewpoint) -> Finishing:
+        found = self.journal.find_succession(self.server.url, old.key.id)
+        ours = found if found is not None and found.new_id == new.key.id else None
+        if ours is not None and ours.kind is SuccessionKind.MIGRATE:
+            return Finishing(old, new, ours, Verdict.STAGED)
+        return Finishing(old, new, ours, judge(old.key, new.key, ours, self.rule, viewpoint.now))
+
+    def run(self, planned: Iterable[Finishing], viewpoint: Viewpoint) -> list[Rotation]:
+        """Revoke what is due; a failure of one does not stop the next."""
+        return [self._finish(one, viewpoint) for one in planned]
+
+    def _finish(self, one: Finishing, viewpoint: Viewpoint) -> Rotation:
+        if one.verdict in (Verdict.STAGED, Verdict.OPEN, Verdict.PENDING):
+            return self._left(one)
+        try:
+            key_id = one.old.key.id
+            with self.locks.hold([key_lock(self.server.url, key_id)], f"the key {key_id}"):
+                again = self._look_again(one, viewpoint)
+                if again.verdict is Verdict.PROVE:
+                    self._prove(again)
+                elif again.verdict is not Verdict.REVOKE:
+                    return self._left(again)
+                return self._revoke(again)
+        except BlnkctlError as problem:
+            return Rotation(one.old, one.new, RotationPhase.PENDING, _due(one), problem)
+
+    def _look_again(self, one: Finishing, viewpoint: Viewpoint) -> Finishing:
+        """List once more: a person thought about it meanwhile, and others rotate and revoke too.
+
+        Raises:
+            Incomplete: the successor does not live any more.
+        """
+        views = self.reader.views_of(one.old.key.owner, viewpoint)
+        again = [found for found in self.weigh(views, viewpoint) if found.old.key.id == one.old.key.id]
+        if not again:
+            raise _successor_gone(one)
+        return again[0]
+
+    def _prove(self, one: Finishing) -> None:
+        """Know that the successor's secret is here, and works.
+
+        Raises:
+            Incomplete: it is not here, or does not.
+        """
+        found = self.elsewhere.in_store(one.new.key)
+        sinks = [parse_sink(receipt.sink) for receipt in one.old.receipts]
+        secret = found[1] if found is not None else self.elsewhere.in_sinks(one.new.key, sinks)
+        if secret is None:
+            raise _not_proven(one, "its secret is not here")
+        known = found[0] if found is not None else self.elsewhere.known_as_listed(one.new.key, secret)
+        verification = self.verifier.run(known, secret)
+        if not verification.authenticates:
+            raise _not_proven(one, verification.reason)
+
+    def _revoke(self, one: Finishing) -> Rotation:
+        self.revoker.revoke_locked(one.old)
+        now = self.clock.now()
+        if one.succession is not None:
+            ended = replace(one.succession, phase=SuccessionPhase.DONE, due=None, ended_at=now)
+            self.journal.record_succession(ended)
+        key = replace(one.old.key, is_revoked=True, revoked_at=now)
+        old = replace(one.old, key=key, status=KeyStatus.REVOKED, superseded_by=None)
+        return Rotation(old, one.new, RotationPhase.DONE)
+
+    def _left(self, one: Finishing) -> Rotation:
+        if one.verdict is Verdict.PENDING:
+            problem = _not_proven(one, "what was asked for is not so yet")
+            return Rotation(one.old, one.new, RotationPhase.PENDING, error=problem)
+        if one.verdict is Verdict.OPEN:
+            self.reporter.warn(_unfinished(one))
+            return Rotation(one.old, one.new, RotationPhase.PENDING)
+        if one.succession is None:
+            self.reporter.note(_made_elsewhere(one))
+        elif one.succession.kind is SuccessionKind.MIGRATE:
+            self.reporter.note(f"{one.old.key.id} is part of a migration: blnkctl migrate finish")
+        return Rotation(one.old, one.new, RotationPhase.STAGED, _due(one))
+
+
+def as_planned(one: Finishing) -> Rotation:
+    """Return what would become of an old key."""
+    phase = RotationPhase.PENDING if one.verdict in (Verdict.OPEN, Verdict.PENDING) else RotationPhase.STAGED
+    return Rotation(one.old, one.new, phase, _due(one))
+
+
+def _is_rotated_here(one: Finishing) -> bool:
+    """Tell whether a dead key is the journal's: that of a migration, or of another machine, is the way back."""
+    return one.succession is not None and one.succession.kind is SuccessionKind.ROTATE
+
+
+def _due(one: Finishing) -> datetime | None:
+    return None if one.succession is None else one.succession.due
+
+
+def _successor_gone(one: Finishing) -> Incomplete:
+    return Incomplete(
+        f"{one.new.key.id}, which succeeds {one.old.key.id}, does not live any more; nothing was revoked.",
+        code="successor_gone",
+        hint=f"Rotate again: blnkctl keys rotate {one.old.key.id}",
+        target=one.old.key.id,
+    )
+
+
+def _not_proven(one: Finishing, why: str) -> Incomplete:
+    return Incomplete(
+        f"That {one.new.key.id}, which succeeds {one.old.key.id}, is in use or works is not shown: {why}. The old key"
+        " works on.",
+        code="successor_not_proven",
+        hint="Finish where the rotation was begun, or try again later.",
+        target=one.old.key.id,
+    )
+
+
+def _unfinished(one: Finishing) -> str:
+    why = "" if one.succession is None or one.succession.problem is None else f": {one.succession.problem.message}"
+    return (
+        f"The rotation of {one.old.key.id} has not come to its end, so the old key stays{why}."
+        f" Go on with: blnkctl keys rotate {one.old.key.id}"
+    )
+
+
+def _made_elsewhere(one: Finishing) -> str:
+    return (
+        f"{one.new.key.id}, which succeeds {one.old.key.id}, was made elsewhere: whether it is in use is not known"
+        " here. To finish all the same: --older-than D or --when-used"
+    )

@@ -1,0 +1,172 @@
+"""The order of effects of a successor: made, proven, delivered, promoted; each durable before the next.
+
+Knows no HTTP, no store's files, no terminal; and not why the old key is succeeded, nor what becomes of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from blnkctl.domain.entries import EntryName
+from blnkctl.domain.errors import RECOVER_HINT, BlnkctlError, Incomplete, StoreUnavailable
+from blnkctl.domain.operations import KnownKey
+from blnkctl.domain.secret import Secret
+from blnkctl.domain.sinks import parse_sink
+from blnkctl.domain.successions import Problem, Succession, SuccessionPhase
+from blnkctl.usecases.guards import revoke_for_certain
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from blnkctl.ports import Clock, Journal, KeyServer, SecretStore
+    from blnkctl.usecases.deliver import DeliverSecret
+    from blnkctl.usecases.mint import Minted
+    from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
+
+REJECTED = "successor_rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class CarrySuccessor:
+    """Carries a succession on from where it is. The caller holds the lock of its owner and name."""
+
+    server: KeyServer
+    store: SecretStore
+    journal: Journal
+    clock: Clock
+    held: HeldSecrets
+    verifier: VerifyKey
+    delivery: DeliverSecret
+
+    def stored(self, succession: Succession, minted: Minted) -> Succession:
+        """Return a succession whose new key was minted: the journal said so with the end of the minting."""
+        return replace(succession, phase=SuccessionPhase.STORED, new_id=minted.known.id, problem=None)
+
+    def proven(self, succession: Succession) -> Succession:
+        """Ask the server with the value that the store gives back.
+
+        Raises:
+            Incomplete: the new key is rejected, and was revoked (`successor_rejected`); or that is undecided.
+        """
+        if succession.phase is not SuccessionPhase.STORED:
+            return succession
+        known, secret = self._read(succession)
+        verification = self.verifier.run(known, secret)
+        if verification.authenticates is None:
+            raise self._noted(succession, _undecided(known, verification.reason))
+        if not verification.authenticates:
+            raise self._take_back(succession, known, verification.reason)
+        return self._recorded(replace(succession, phase=SuccessionPhase.PROVEN, problem=None))
+
+    def promoted(self, succession: Succession, due: datetime | None) -> Succession:
+        """Deliver to every sink that has no receipt yet; then OWNER/NAME means the new key.
+
+        Raises:
+            Incomplete: a delivery failed; the old key is untouched, and never due.
+        """
+        if succession.phase is not SuccessionPhase.PROVEN:
+            return succession
+        known = self._deliver(succession)
+        now = self.clock.now()
+        promoted = replace(succession, phase=SuccessionPhase.PROMOTED, promoted_at=now, due=due, problem=None)
+        self.journal.promote(promoted, replace(known, awaits_promotion=False, promoted_at=now))
+        return promoted
+
+    def noted(self, succession: Succession, error: BlnkctlError) -> Succession:
+        """Remember why a succession came no further."""
+        problem = Problem(error.code, error.message, error.hint)
+        return self._recorded(replace(succession, problem=problem))
+
+    def taken_back(self, succession: Succession) -> Succession:
+        """Return a succession whose new key was revoked: it begins anew."""
+        return self._recorded(replace(succession, phase=SuccessionPhase.BEGUN, new_id=None))
+
+    def forget_new(self, known: KnownKey) -> None:
+        """Drop what is held of a new key that was revoked."""
+        self.journal.remember([replace(known, is_revoked=True, revoked_at=self.clock.now())])
+        with suppress(StoreUnavailable):
+            self.store.delete(EntryName(self.server.url, known.id))
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def _read(self, succession: Succession) -> tuple[KnownKey, Secret]:
+        """Return the new key and what its store gives back for it."""
+        known = self.journal.find_known(self.server.url, succession.new_id or "")
+        secret = None if known is None else self.held.read(known)
+        if known is None or secret is None:
+            raise self._noted(succession, _not_held(succession))
+        return known, secret
+
+    def _deliver(self, succession: Succession) -> KnownKey:
+        from blnkctl.usecases.deliver import not_delivered
+
+        known, secret = self._read(succession)
+        sinks = [parse_sink(text) for text in succession.sinks]
+        done = self.delivery.deliver(self.delivery.outstanding(sinks, known), known, secret)
+        failed = [item for item in done if item.error is not None]
+        if failed:
+            way_on = f"The old key {succession.old.id} works on. Mend that, then: {way_on_with(succession)}"
+            raise self._noted(succession, not_delivered(known, failed, way_on))
+        return known
+
+    def _take_back(self, succession: Succession, known: KnownKey, reason: str) -> Incomplete:
+        if not revoke_for_certain(self.server, known.id, known.owner):
+            return self._noted(succession, _rejected_and_live(succession, known, reason))
+        self.forget_new(known)
+        begun_anew = replace(succession, phase=SuccessionPhase.BEGUN, new_id=None)
+        return self._noted(begun_anew, _rejected(succession, known, reason))
+
+    def _noted(self, succession: Succession, error: Incomplete) -> Incomplete:
+        self.noted(succession, error)
+        return error
+
+    def _recorded(self, succession: Succession) -> Succession:
+        self.journal.record_succession(succession)
+        return succession
+
+
+def way_on_with(succession: Succession) -> str:
+    """Return the command that goes on with a succession."""
+    if succession.plan is not None:
+        return "blnkctl migrate run"
+    return f"blnkctl keys rotate {succession.old.id}"
+
+
+def _undecided(known: KnownKey, reason: str) -> Incomplete:
+    return Incomplete(
+        f"Whether the new key {known.id} works is undecided: {reason}. It is in the store; the old key is untouched.",
+        code="undecided",
+        hint="Run the same command again: it goes on from here.",
+        target=known.id,
+    )
+
+
+def _not_held(succession: Succession) -> Incomplete:
+    return Incomplete(
+        f"The secret of the new key {succession.new_id} is not in its store any more; the old key is untouched.",
+        code="secret_not_held",
+        hint="Bring the store back and run this again; or revoke the new key and make another: --take-over",
+        target=succession.new_id,
+    )
+
+
+def _rejected(succession: Succession, known: KnownKey, reason: str) -> Incomplete:
+    return Incomplete(
+        f"The new key {known.id} does not work: {reason}. It was revoked again; the old key {succession.old.id} is"
+        " untouched.",
+        code=REJECTED,
+        hint="Look at the server with: blnkctl doctor; then run this again.",
+        target=succession.old.id,
+    )
+
+
+def _rejected_and_live(succession: Succession, known: KnownKey, reason: str) -> Incomplete:
+    return Incomplete(
+        f"The new key {known.id} does not work: {reason}. It could not be revoked; the old key {succession.old.id} is"
+        " untouched.",
+        code="successor_not_revoked",
+        hint=f"Revoke it: blnkctl keys revoke {known.id}. {RECOVER_HINT}",
+        target=known.id,
+    )
