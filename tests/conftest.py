@@ -17,7 +17,9 @@ from blnkctl.wiring import make_bare_store
 from tests.keyring_daemon import KeyringDaemon
 from tests.programs import program
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what `nohup` ignores, children would ignore as well
+# What is ignored when the suite starts, children would ignore as well: SIGHUP under `nohup`, SIGINT behind an `&`.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ADMIN_KEY = "master-key-of-the-tests"
 RECORDED_VERSIONS = ("0.11.6", "0.12.0", "0.13.2", "0.14.5", "0.15.2")
 LISTING_VERSIONS = RECORDED_VERSIONS[1:]

@@ -205,7 +205,6 @@ def import_everything() -> None:
 
 def main() -> None:
     """Answer each line of standard input with one of standard output."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     import_everything()
     gc.freeze()
     children = Children()

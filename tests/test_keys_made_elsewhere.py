@@ -350,15 +350,13 @@ def test_what_is_no_secret_of_a_key_is_not_stored(text: str, code: int, error: s
     failure(operator.run("keys", "import", "-o", "json", stdin=text), code, error)
 
 
-@pytest.mark.parametrize("suffix", ["", "#BLNK_API_KEY", "#OTHER"])
-def test_a_secret_is_taken_from_where_it_is(suffix: str, blnkctl: Blnkctl, start_sandbox: Start) -> None:
+@pytest.mark.parametrize(("name", "suffix"), [("app.env", ""), ("app#1.env", "#BLNK_API_KEY"), ("app.env", "#OTHER")])
+def test_a_secret_is_taken_from_where_it_is(name: str, suffix: str, blnkctl: Blnkctl, start_sandbox: Start) -> None:
     server = start_sandbox(QUICK)
     machine = knowing_acme(blnkctl.use(server))
     key_id, secret = made(server)
-    path = machine.home / "app#1.env"
-    path.write_text(f"# of the app\nBLNK_API_KEY='{secret}'\nexport OTHER={secret} # the same\n")
+    path = env_file(machine, name, f"# of the app\nBLNK_API_KEY='{secret}'\nexport OTHER={secret} # the same\n")
     path.chmod(0o644)
-    machine.secrets.allowed_files.add(path)
 
     imported = machine.run("keys", "import", "--from", f"env-file:{path}{suffix}", "-o", "ids")
 
@@ -366,10 +364,74 @@ def test_a_secret_is_taken_from_where_it_is(suffix: str, blnkctl: Blnkctl, start
     assert f"{path} is open to everybody (mode 0644); close it: chmod 600" in imported.err
 
 
+def env_file(machine: Blnkctl, name: str, content: str) -> Path:
+    """Write a file that may hold a secret into a machine's home."""
+    path = machine.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(0o600)
+    machine.secrets.allowed_files.add(path)
+    return path
+
+
+def test_a_place_is_named_as_for_a_delivery(
+    blnkctl: Blnkctl, start_sandbox: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_sandbox(QUICK)
+    machine = knowing_acme(blnkctl.use(server))
+    key_id, secret = made(server)
+    path = env_file(machine, "srv/acme/billing{1}.env", f"BLNK_API_KEY={secret}\nKEY_billing={secret}\n")
+    monkeypatch.chdir(path.parent)
+
+    for place in (
+        "~/srv/acme/billing{{1}}.env",
+        "billing{{1}}.env",
+        f"{machine.home}/srv/{{owner}}/{{name}}{{{{1}}}}.env#KEY_{{name}}",
+    ):
+        imported = machine.run("keys", "import", "acme/billing", "--from", f"env-file:{place}", "-o", "ids")
+        assert (imported.code, imported.out, imported.err.count("open to")) == (0, f"{key_id}\n", 0)
+
+
+def test_a_placeholder_stands_for_what_every_key_that_was_named_shares(
+    blnkctl: Blnkctl, start_sandbox: Start
+) -> None:
+    server = start_sandbox(QUICK)
+    machine = knowing_acme(blnkctl.use(server))
+    (key_id, secret), _ = made(server), made(server)
+    by_name = env_file(machine, "acme-billing.env", f"BLNK_API_KEY={secret}\n")
+    env_file(machine, f"{key_id}.env", by_name.read_text())
+    shared, own = (f"env-file:{machine.home}/{name}.env" for name in ("{owner}-{name}", "{id}"))
+
+    imported = machine.run("keys", "import", "acme/billing", "--from", shared, "-o", "ids")
+    ambiguous = machine.run("keys", "import", "acme/billing", "--from", own, "-o", "json")
+    by_id = machine.run("keys", "import", key_id, "--from", own, "-o", "ids")
+
+    assert (imported.code, imported.out) == (0, f"{key_id}\n")
+    assert "what {id} of --from means" in failure(ambiguous, 2, "unfilled_placeholder")["message"]
+    assert (by_id.code, by_id.out) == (0, f"{key_id}\n")
+
+
+def test_without_a_key_only_the_context_can_be_filled_in(two_contexts: tuple[Blnkctl, Sandbox, Sandbox]) -> None:
+    machine, production, _ = two_contexts
+    key_id, secret = made(production)
+    env_file(machine, "prod.env", f"BLNK_API_KEY={secret}\n")
+    place = f"env-file:{machine.home}/{{context}}.env"
+
+    imported = machine.run("keys", "import", "--context", "prod", "--from", place, "-o", "ids")
+    refused = machine.run("keys", "import", "--from", f"{place}#{{owner}}_{{name}}", "-o", "json")
+
+    assert (imported.code, imported.out) == (0, f"{key_id}\n")
+    assert "what {name} and {owner} of --from means" in failure(refused, 2, "unfilled_placeholder")["message"]
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [
         ("env-file:", "bad_sink"),
+        ("env-file:app#1.env", "bad_sink"),
+        ("env-file:{nobody}.env", "bad_sink"),
+        ("env-file:{context}.env", "unfilled_placeholder"),
+        ("command:vault kv get -field=key blnk", "sink_not_readable"),
         ("vault:secret/x#y", "bad_sink"),
         ("x.env", "bad_sink"),
         ("env-file:missing.env", "bad_input"),

@@ -4,6 +4,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ PROD = Context(
     ca_file="/etc/ssl/own.pem",
     allow_http=True,
     protected=True,
+    grace=timedelta(days=7),
 )
 CI = Context(name="ci.eu-1", url=parse_server_url("http://127.0.0.1:5001/blnk"))
 
@@ -99,6 +101,12 @@ def test_what_is_exported_is_what_a_file_holds(file: ConfigurationFile) -> None:
     text = file.export([PROD, CI])
 
     assert file.parse(text, "prod.toml") == Configuration((PROD, CI))
+
+
+def test_a_grace_is_text_that_can_be_typed(file: ConfigurationFile) -> None:
+    file.save_context(PROD, make_current=True)
+
+    assert tomllib.loads(file.path.read_text())["contexts"]["prod"]["grace"] == "7d"
 
 
 @given(
@@ -278,6 +286,14 @@ def refusal(file: ConfigurationFile) -> NotConfigured:
         ("contexts.a = {url = 'https://a', ca_file = true}", "'contexts.a.ca_file' is no text"),
         ("contexts.a = {url = 'https://a', allow_http = 'no'}", "'contexts.a.allow_http' is neither true nor false"),
         ("contexts.a = {url = 'https://a', protected = 1}", "'contexts.a.protected' is neither true nor false"),
+        ("contexts.a = {url = 'https://a', grace = 24}", "'contexts.a.grace' is no text"),
+        ("contexts.a = {url = 'https://a', grace = 'long'}", "'contexts.a.grace' 'long' is no duration"),
+        (
+            "contexts.a = {url = 'https://a', grace = '5m'}",
+            "'contexts.a.grace' '5m': 'm' could mean minutes or months",
+        ),
+        ("contexts.a = {url = 'https://a', grace = '0h'}", "'contexts.a.grace' '0h' is no time to come"),
+        ("contexts.a = {url = 'https://a', grace = '2y'}", "'contexts.a.grace' '2y' is more than a year"),
         ("contexts.a = {url = 'https://a', admin_key = 'x'}", "'contexts.a.admin_key' is neither {command"),
         ("contexts.a = {url = 'https://a', admin_key = {value = 'x'}}", "'contexts.a.admin_key' is neither {command"),
         ("contexts.a = {url = 'https://a', admin_key = {file = 1}}", "'contexts.a.admin_key.file' is no text"),

@@ -287,6 +287,29 @@ def test_a_new_key_that_is_wrong_leaves_the_old_one(machine: Blnkctl, sandbox: S
     assert machine.run("keys", "list", "--owner", "acme").code == 0
 
 
+def test_the_grace_is_kept_until_it_is_the_usual_one_again(machine: Blnkctl, sandbox: Sandbox) -> None:
+    add_context(machine, "prod", sandbox, "--grace", "1w")
+
+    assert configuration(machine)["contexts"]["prod"]["grace"] == "7d"
+    assert data(machine.run("context", "set", "prod", "--owner", "acme", "-o", "json"))["grace"] == "7d"
+    assert data(machine.run("context", "set", "prod", "--grace", "12h", "-o", "json"))["grace"] == "12h"
+    assert data(machine.run("context", "set", "prod", "--grace", "1d", "-o", "json"))["grace"] == "24h"
+    assert "grace" not in configuration(machine)["contexts"]["prod"]
+
+
+@pytest.mark.parametrize("grace", ["5m", "0h", "-1h", "2y", "soon", ""])
+def test_a_grace_that_is_none_is_refused_before_anything_is_kept(
+    grace: str, machine: Blnkctl, sandbox: Sandbox
+) -> None:
+    failure(add(machine, sandbox.url, "--grace", grace), 2, "bad_time")
+    assert kept_nothing(machine)
+
+    add_context(machine, "prod", sandbox, "--grace", "1h")
+    failure(machine.run("context", "set", "prod", "--grace", grace, "-o", "json"), 2, "bad_time")
+
+    assert configuration(machine)["contexts"]["prod"]["grace"] == "1h"
+
+
 # --- use, show, rename --------------------------------------------------------------------------
 
 
@@ -364,7 +387,7 @@ def test_a_protected_context_is_removed_only_where_named_outright(machine: Blnkc
 def test_what_is_exported_can_be_imported_elsewhere_and_holds_no_secret(
     machine: Blnkctl, sandbox: Sandbox, make_machine: Callable[[str], Blnkctl]
 ) -> None:
-    add_context(machine, "prod", sandbox, "--owner", "acme", "--protected")
+    add_context(machine, "prod", sandbox, "--owner", "acme", "--protected", "--grace", "12h")
     exported = machine.run("context", "export", "prod").out
     colleague = make_machine("colleague")
 

@@ -1,5 +1,6 @@
 """Which server a command works on: the flag beats the environment, and URL and admin key are one unit."""
 
+from datetime import timedelta
 from itertools import combinations
 
 import pytest
@@ -13,7 +14,14 @@ from blnkctl.usecases.targets import ADMIN_KEY_VARIABLES, Target, is_set, resolv
 PROD_URL = parse_server_url("https://prod.example.com/blnk")
 TEST_URL = parse_server_url("https://test.example.com")
 PROD = Context(
-    "prod", PROD_URL, "age", ("acme", "beta"), AdminKeySource(command="pass show blnk"), "/etc/ca.pem", protected=True
+    "prod",
+    PROD_URL,
+    "age",
+    ("acme", "beta"),
+    AdminKeySource(command="pass show blnk"),
+    "/etc/ca.pem",
+    protected=True,
+    grace=timedelta(days=7),
 )
 TEST = Context("test", TEST_URL)
 BOTH = Configuration((PROD, TEST), current="prod")
@@ -48,6 +56,7 @@ def test_without_flag_and_environment_the_current_context_is_meant_whole() -> No
         admin_key_store="age",
         owners=("acme", "beta"),
         ca_file="/etc/ca.pem",
+        grace=timedelta(days=7),
         is_protected=True,
     )
 
@@ -161,6 +170,13 @@ def test_the_environments_store_beats_that_of_the_context(
     flag: str | None, environment: dict[str, str], store: str | None
 ) -> None:
     assert resolve_target(flag, environment, BOTH).store == store
+
+
+def test_an_old_key_works_on_for_a_day_where_no_context_says_otherwise() -> None:
+    by_environment = {"BLNKCTL_URL": ELSEWHERE, "BLNKCTL_ADMIN_KEY": "x"}
+
+    assert resolve_target(None, by_environment, BOTH).grace == timedelta(hours=24)
+    assert resolve_target("test", {}, BOTH).grace == timedelta(hours=24)
 
 
 def test_a_store_that_does_not_exist_is_never_replaced_by_another() -> None:

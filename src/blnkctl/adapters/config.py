@@ -6,18 +6,20 @@ Checked with plain code: a validation library would cost every command more than
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from blnkctl.domain.contexts import DEFAULT_STORE, STORES, AdminKeySource, Configuration, Context, check_context_name
 from blnkctl.domain.errors import Busy, NotConfigured, UsageError
+from blnkctl.domain.grace import DEFAULT_GRACE, format_grace, parse_grace
 from blnkctl.domain.servers import ServerUrl, parse_server_url
 from blnkctl.system.files import check_is_nobody_elses, ensure_private_directory, write_atomically
 from blnkctl.system.locks import LockBusy, locked
 
 FILE_NAME = "config.toml"
 _PATIENCE = 10.0
-_KNOWN = frozenset({"url", "store", "owners", "admin_key", "ca_file", "allow_http", "protected"})
+_KNOWN = frozenset({"url", "store", "owners", "admin_key", "ca_file", "allow_http", "protected", "grace"})
 
 
 class ConfigurationFile:
@@ -182,6 +184,7 @@ class ConfigurationFile:
             ca_file=self._text(table, "ca_file", where),
             allow_http=self._flag(table, "allow_http", where),
             protected=self._flag(table, "protected", where),
+            grace=self._grace(table, where),
         )
 
     def _admin_key(self, table: Any, where: str) -> AdminKeySource:
@@ -189,6 +192,13 @@ class ConfigurationFile:
             raise self._broken(f"'{where}.admin_key' is neither {{command = …}} nor {{file = …}}")
         within = f"{where}.admin_key"
         return AdminKeySource(self._text(table, "command", within), self._text(table, "file", within))
+
+    def _grace(self, table: dict[str, Any], where: str) -> timedelta:
+        text = self._text(table, "grace", where)
+        try:
+            return DEFAULT_GRACE if text is None else parse_grace(text, flag=f"'{where}.grace'")
+        except UsageError as problem:
+            raise self._broken(problem.message.rstrip(".")) from None
 
     def _text(self, table: dict[str, Any], key: str, where: str) -> str | None:
         value = table.get(key)
@@ -244,4 +254,5 @@ def _as_table(context: Context) -> dict[str, object]:
         "ca_file": context.ca_file,
         "allow_http": context.allow_http or None,
         "protected": context.protected or None,
+        "grace": None if context.grace == DEFAULT_GRACE else format_grace(context.grace),
     }

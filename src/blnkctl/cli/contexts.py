@@ -25,6 +25,7 @@ from blnkctl.domain.contexts import (
 )
 from blnkctl.domain.entries import ADMIN, EntryName
 from blnkctl.domain.errors import BlnkctlError, StoreUnavailable, UsageError
+from blnkctl.domain.grace import DEFAULT_GRACE, format_grace, parse_grace
 from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
@@ -40,7 +41,6 @@ app = application(
     blnkctl context use prod
     """,
 )
-DEFAULT_GRACE = "24h"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The context's name.")]
 KnownName = Annotated[
@@ -69,6 +69,12 @@ AllowHttp = Annotated[
     bool | None, typer.Option("--allow-http/--no-allow-http", help="Plain http beyond this machine.")
 ]
 Protected = Annotated[bool | None, typer.Option("--protected/--not-protected", help="Changes want the name typed.")]
+Grace = Annotated[
+    str | None,
+    typer.Option(
+        "--grace", metavar="D", help="How long an old key works on beside its successor: 12h, 7d (24h unless set)."
+    ),
+]
 KeyCommand = Annotated[
     str | None, typer.Option("--admin-key-command", metavar="CMD", help="The key is what this program prints.")
 ]
@@ -95,6 +101,7 @@ def add(
     ca_file: CaFile = None,
     allow_http: AllowHttp = None,
     protected: Protected = None,
+    grace: Grace = None,
     admin_key_command: KeyCommand = None,
     admin_key_file: KeyFile = None,
     admin_key_stdin: KeyStdin = False,
@@ -128,6 +135,7 @@ def add(
         ca_file=_absolute(ca_file),
         allow_http=bool(allow_http),
         protected=bool(protected),
+        grace=DEFAULT_GRACE if grace is None else parse_grace(grace, flag="--grace"),
     )
     _check_and_save(run, context, admin_key_stdin, make_current=configuration.current is None)
     return run.finish(Result([_record(context, run.wiring.configuration_file.load())], is_list=False, is_sheet=True))
@@ -143,6 +151,7 @@ def set_(
     ca_file: CaFile = None,
     allow_http: AllowHttp = None,
     protected: Protected = None,
+    grace: Grace = None,
     admin_key_command: KeyCommand = None,
     admin_key_file: KeyFile = None,
     admin_key_stdin: KeyStdin = False,
@@ -163,6 +172,7 @@ def set_(
         ca_file=old.ca_file if ca_file is None else _absolute(ca_file),
         allow_http=old.allow_http if allow_http is None else allow_http,
         protected=old.protected if protected is None else protected,
+        grace=old.grace if grace is None else parse_grace(grace, flag="--grace"),
         admin_key=old.admin_key,
     )
     if new_key or changed.url != old.url:
@@ -442,6 +452,6 @@ def _record(context: Context, configuration: Configuration) -> dict[str, object]
         "store": context.store or DEFAULT_STORE,
         "owners": list(context.owners),
         "protected": context.protected,
-        "grace": DEFAULT_GRACE,
+        "grace": format_grace(context.grace),
         "current": configuration.current == context.name,
     }

@@ -1,7 +1,7 @@
 """`blnkctl keys import`."""
 
-import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +19,11 @@ from blnkctl.cli.selection import OwnerHint, key_reader
 from blnkctl.domain.errors import NotFound, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import parse_key_word
+from blnkctl.domain.sinks import COMMAND, PLACEHOLDERS, SinkAddress, SinkValues
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.views import KeyView
 
 app = application("Adopt a secret that was made elsewhere.", "blnkctl keys import < FILE")
-_ENV_FILE = "env-file:"
-_DEFAULT_VARIABLE = "BLNK_API_KEY"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 @command(
@@ -35,6 +33,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
     blnkctl keys import acme/billing < secret.txt
     blnkctl keys import --owner acme
     blnkctl keys import acme/billing --from env-file:.env#API_KEY
+    blnkctl keys import acme/billing --from 'env-file:/srv/{name}/.env'
     """,
 )
 def import_(
@@ -60,15 +59,17 @@ def import_(
     compared again. Nothing is changed on the server. The place that it came from is left as it is, so clean that
     afterwards. Symbolic links are not followed.
 
+    In --from {owner}, {name} and {id} stand for those of the KEY, {context} for the context in use.
+
     Exit codes: 0 stored, also if it was already, 2 the key is not live, 5 the store cannot keep it, 7 no such key,
     8 not searched whole, or the end not recorded, 10 it is the secret of another key, 12 Core before 0.12.
     """
     run = Run.of(ctx)
-    path_and_name = None if source is None else _read_source(source)
+    place = None if source is None else _readable_sink(run, source)
     run.change_target()
-    secret = _read_secret(run) if path_and_name is None else _from_file(run, *path_and_name)
-    views = _by_secret(run, secret, owner) if key is None else _by_word(run, key, owner)
-    adoption = adopter(run).run(views, secret)
+    named = [] if key is None else _by_word(run, key, owner)
+    secret = _read_secret(run) if place is None else _from_file(run, place, named)
+    adoption = adopter(run).run(named or _by_secret(run, secret, owner), secret)
     record: Record = {**key_record(adoption.view), "changed": adoption.changed}
     return run.finish(key_result([record], is_list=False))
 
@@ -80,29 +81,48 @@ def _read_secret(run: Run) -> Secret:
     return ask_for_secret(run) if is_terminal_input() else read_secret()
 
 
-def _read_source(text: str) -> tuple[Path, str]:
-    """Read `env-file:PATH[#VAR]`; a `#` that no variable's name follows is part of the path."""
-    path = text.removeprefix(_ENV_FILE)
-    before, hash_, name = path.rpartition("#")
-    if hash_ and _VARIABLE.fullmatch(name):
-        path = before
-    else:
-        name = _DEFAULT_VARIABLE
-    if not text.startswith(_ENV_FILE) or not path:
+def _readable_sink(run: Run, text: str) -> SinkAddress:
+    address = run.wiring.sink_address(text)
+    if address.kind == COMMAND:
         raise UsageError(
-            "--from names no place that a secret can be read from.",
-            code="bad_sink",
-            hint="It takes env-file:PATH or env-file:PATH#VAR; without it the secret is read from standard input.",
+            "--from names a command, which takes a secret and gives none back. Nothing was stored.",
+            code="sink_not_readable",
+            hint="It takes env-file:PATH[#VAR]. What a program prints: PROGRAM | blnkctl keys import [KEY]",
         )
-    return Path(path).expanduser(), name
+    return address
 
 
-def _from_file(run: Run, path: Path, name: str) -> Secret:
-    value = run.wiring.read_env_value(path, name)
+def _from_file(run: Run, place: SinkAddress, named: Sequence[KeyView]) -> Secret:
+    path, variable = place.filled(_values(run, place, named)).parts
+    value = run.wiring.read_env_value(Path(path), variable)
     if value.open_mode is not None:
         readers = "everybody" if value.open_mode & stat.S_IRWXO else "its group"
         run.terminal.warn(f"{path} is open to {readers} (mode {value.open_mode:04o}); close it: chmod 600 {path}")
     return value.secret
+
+
+def _values(run: Run, place: SinkAddress, named: Sequence[KeyView]) -> SinkValues:
+    """Return what a place's placeholders stand for: what the context says, and what all keys of the KEY share."""
+    keys = [view.key for view in named]
+    said = {
+        "owner": {key.owner for key in keys},
+        "name": {key.name for key in keys},
+        "id": {key.id for key in keys},
+        "context": {run.target.context or ""} - {""},
+    }
+    known = {placeholder: "".join(values) for placeholder, values in said.items() if len(values) == 1}
+    if unknown := sorted(place.placeholders - set(known)):
+        raise _unfilled(unknown)
+    return SinkValues(**(dict.fromkeys(PLACEHOLDERS, "") | known))
+
+
+def _unfilled(placeholders: Sequence[str]) -> UsageError:
+    shown = " and ".join(f"{{{name}}}" for name in placeholders)
+    return UsageError(
+        f"Nothing here says what {shown} of --from means. Nothing was stored.",
+        code="unfilled_placeholder",
+        hint="Name the KEY, by its id where several share its name; or write the place out.",
+    )
 
 
 # --- the key ------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from blnkctl.domain.errors import UsageError
+from blnkctl.domain.grace import DEFAULT_GRACE
 from blnkctl.domain.servers import ServerUrl
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -31,6 +33,7 @@ class Context:
     ca_file: str | None = None
     allow_http: bool = False
     protected: bool = False
+    grace: timedelta = DEFAULT_GRACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a key is delivered to: the text behind `--to`, and what is filled into it.
+"""Where a key is delivered to: the text behind `--to` and `--from`, and what is filled into it.
 
 Knows no files and no programs. Braces stand for values; a brace itself is written twice: `{{` and `}}`. What a value
 may hold does not depend on what the place is good at: names come from the server, and must not be able to leave a
@@ -19,7 +19,7 @@ DEFAULT_VARIABLE = "BLNK_API_KEY"
 PLACEHOLDERS = ("owner", "name", "id", "context")
 _FORMS = "env-file:PATH[#VAR], command:PROGRAM ARGUMENTS…"
 _INSTEAD = "Use {id} instead, or write the place out."
-_EXAMPLE = "--to 'env-file:/srv/billing/.env#BLNK_API_KEY'"
+_EXAMPLE = f"Sinks: {_FORMS}. Example: 'env-file:/srv/billing/.env#BLNK_API_KEY'"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _PART_OF_VARIABLE = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _MEANS_NOTHING_TO_A_SHELL = re.compile(r"[\w.,:@%+=-]+")
@@ -59,6 +59,12 @@ class SinkAddress:
     def __str__(self) -> str:
         return f"{self.kind}:{self.template}"
 
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """What has to be filled in."""
+        pieces = (piece for part in self._parts() for piece in _pieces(part))
+        return frozenset(piece.text for piece in pieces if piece.placeholder)
+
     def anchored(self, directory: PurePath, home: PurePath) -> "SinkAddress":
         """Return the address that means the same in every directory: it will be used again from another one."""
         if self.kind == ENV_FILE:
@@ -97,7 +103,7 @@ def parse_sink(text: str) -> SinkAddress:
     """
     kind, colon, template = text.partition(":")
     if not colon or kind not in _PARSERS:
-        raise _bad_sink(f"{_shown(text)} names no kind of sink")
+        raise UsageError(f"{_shown(text)} names no kind of sink; nothing was sent.", code="bad_sink", hint=_EXAMPLE)
     return SinkAddress(kind, _PARSERS[kind](template))
 
 
@@ -148,7 +154,7 @@ def _anchored(path: str, directory: PurePath, home: PurePath) -> str:
 
 
 def _bad_sink(what: str) -> UsageError:
-    return UsageError(f"{what}; nothing was sent.", code="bad_sink", hint=f"Sinks: {_FORMS}. Example: {_EXAMPLE}")
+    return UsageError(f"{what}; nothing was sent.", code="bad_sink", hint=_EXAMPLE)
 
 
 # --- placeholders -------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Succession:
     """One key on its way to be succeeded by another.
 
     `old` is its row as it was when this began. `scopes` and `expires_at` (to the second) are what the new key is
-    asked for, `sinks` where it goes. `due` is when the old key may be revoked: only once this is promoted, never if None.
+    asked for, `sinks` where it goes. `due` is when the old key may be revoked, once this is promoted; None is never.
     """
 
     server: str

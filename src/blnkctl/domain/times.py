@@ -72,7 +72,7 @@ def add_duration(start: datetime, text: str, *, flag: str, minutes: bool = True)
     try:
         return _add_months(start, months) + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
-        raise _bad_time(f"{flag} {text!r} reaches beyond the year 9999.") from None
+        raise bad_time(f"{flag} {text!r} reaches beyond the year 9999.") from None
 
 
 def _parts(text: str, flag: str, minutes: bool) -> list[tuple[int, str]]:
@@ -92,8 +92,9 @@ def _parts(text: str, flag: str, minutes: bool) -> list[tuple[int, str]]:
     return parts
 
 
-def _bad_time(message: str) -> UsageError:
-    return UsageError(message, code="bad_time", hint="Examples: 30s, 15m, 12h, 90d, 2w.")
+def bad_time(message: str, hint: str = "Examples: 30s, 15m, 12h, 90d, 2w.") -> UsageError:
+    """Return the error for a typed time that is none, or none that can be meant."""
+    return UsageError(message, code="bad_time", hint=hint)
 
 
 def _add_months(start: datetime, months: int) -> datetime:
@@ -112,13 +113,13 @@ def parse_duration(text: str, *, flag: str) -> timedelta:
     """
     parts = _parts(text, flag, True)
     if any(unit in ("mo", "y") for _, unit in parts):
-        raise _bad_time(f"{flag} {text!r}: months and years have no fixed length.")
+        raise bad_time(f"{flag} {text!r}: months and years have no fixed length.")
     try:
         length = timedelta(seconds=sum(number * _SECONDS[unit] for number, unit in parts))
     except OverflowError:
-        raise _bad_time(f"{flag} {text!r} is too long.") from None
+        raise bad_time(f"{flag} {text!r} is too long.") from None
     if not length:
-        raise _bad_time(f"{flag} {text!r} is no time at all.")
+        raise bad_time(f"{flag} {text!r} is no time at all.")
     return length
 
 

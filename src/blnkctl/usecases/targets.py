@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from blnkctl.domain.contexts import (
     AdminKeySource,
@@ -11,6 +12,7 @@ from blnkctl.domain.contexts import (
     check_transport,
 )
 from blnkctl.domain.errors import NotConfigured, NotFound, UsageError
+from blnkctl.domain.grace import DEFAULT_GRACE
 from blnkctl.domain.servers import ServerUrl, parse_server_url
 
 ADMIN_KEY_VARIABLES = ("BLNKCTL_ADMIN_KEY", "BLNKCTL_ADMIN_KEY_FILE", "BLNKCTL_ADMIN_KEY_COMMAND")
@@ -39,6 +41,7 @@ class Target:
     owners: tuple[str, ...] = ()
     default_owner: str | None = None
     ca_file: str | None = None
+    grace: timedelta = DEFAULT_GRACE
     is_protected: bool = False
     is_named_outright: bool = False
     notes: tuple[str, ...] = field(default=())
@@ -119,6 +122,7 @@ def _from_context(context: Context, given: Mapping[str, str], *, outright: bool)
         owners=context.owners,
         default_owner=given.get("BLNKCTL_OWNER"),
         ca_file=given.get("BLNKCTL_CA_FILE") or context.ca_file,
+        grace=context.grace,
         is_protected=context.protected,
         is_named_outright=outright,
         notes=(f"--context {context.name} is used; {_and(ignored)} ignored.",) if outright and ignored else (),
