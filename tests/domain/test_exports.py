@@ -3,6 +3,7 @@
 import re
 
 from blnkctl.domain.exports import EXPORT_COLUMNS, EXPORT_SQL, OWNERS_SQL
+from blnkctl.sandbox import exports as sandbox_exports
 
 
 def selected() -> list[str]:
@@ -27,3 +28,7 @@ def test_the_stored_key_is_compared_and_never_given_out() -> None:
 def test_the_owners_can_be_quoted_by_a_shell() -> None:
     assert "'" not in OWNERS_SQL
     assert "\n" not in OWNERS_SQL
+
+
+def test_the_sandbox_takes_the_same_columns() -> None:
+    assert sandbox_exports.COLUMNS == EXPORT_COLUMNS
