@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from blnkctl.cli.exits import EXIT_CODES
+from blnkctl.domain.exports import EXPORT_COLUMNS, EXPORT_SQL, OWNERS_SQL
 from blnkctl.domain.recovery import Decision
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +89,19 @@ def test_the_architecture_shows_every_decision_of_recover() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 
     assert [decision.name for decision in Decision if f"`{decision.name}`" not in text] == []
+
+
+def test_the_statements_that_ask_a_database_are_shown_as_they_are() -> None:
+    text = (ROOT / "docs" / "migration.md").read_text("utf-8")
+
+    assert f"<<'SQL'\n{EXPORT_SQL}SQL\n" in text
+    assert f"-c '{OWNERS_SQL}'" in text
+
+
+def test_every_column_of_an_export_is_explained() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs" / "migration.md").read_text("utf-8"), re.MULTILINE)
+
+    assert tuple(name for row in rows for name in re.findall(r"`(\w+)`", row)) == EXPORT_COLUMNS
 
 
 def test_every_exit_code_is_explained() -> None:

@@ -45,7 +45,7 @@ COMMANDS = [
 EVERYTHING = [*TREE, *COMMANDS]
 SAID_EXIT_CODES = re.compile(r"Exit codes: (?:\d+|the command's own)")
 NOT_BUILT = re.compile(
-    r"rotate|migrate|audit|admin-key generate|--load-csv|--server-config"
+    r"rotate|migrate|audit|admin-key generate|--server-config"
     r"|vault:|--expiring|--unused-for|--take-over"
 )
 

@@ -114,6 +114,36 @@ def _machine(machine: Blnkctl, ready: dict[str, Any]) -> Blnkctl:
     return machine
 
 
+EXPORT = Path(__file__).parents[1] / "exported" / "upgraded.csv"
+
+
+def test_an_export_is_loaded_once_and_that_is_told(serve: Serve, blnkctl: Blnkctl) -> None:
+    options = ("--core", "0.13.2", "--data", str(blnkctl.home / "rows.jsonl"), "--load-csv", str(EXPORT))
+    for told in ("10 loaded, 0 there already", "0 loaded, 10 there already"):
+        process, ready = serve(*options)
+        listed = _machine(blnkctl, ready).run("keys", "list", "--owner", "acme", "-o", "json")
+        statuses = {key["name"]: key["status"] for key in json.loads(listed.out)["data"]}
+        process.terminate()
+        _out, err = process.communicate(timeout=20)
+
+        assert told in err
+        assert statuses == {
+            "plain": "dead",
+            'a "quoted", name': "dead",
+            "no scopes": "revoked",
+            "hashed": "dead",
+            " spaces ": "revoked",
+            "bcrypted": "active",
+        }
+
+
+def test_an_export_may_come_through_a_pipe(blnkctl: Blnkctl) -> None:
+    outcome = blnkctl.spawn("sandbox", "--load-csv", "/dev/stdin", "--", "true", stdin=EXPORT.read_text("utf-8"))
+
+    assert outcome.code == 0
+    assert "10 loaded" in outcome.err
+
+
 # --- with a command -----------------------------------------------------------------------------
 
 
@@ -235,6 +265,18 @@ def test_a_data_file_that_is_none_is_left_alone(blnkctl: Blnkctl) -> None:
     assert blnkctl.run("sandbox", "--data", str(rows)).code in (1, 2)
 
     assert rows.read_text() == "these are my notes\n"
+
+
+def test_an_export_that_is_none_starts_nothing(blnkctl: Blnkctl) -> None:
+    export, rows = blnkctl.home / "keys.csv", blnkctl.home / "rows.jsonl"
+    export.write_text(EXPORT.read_text("utf-8").replace("plaintext", "md5", 1))
+
+    outcome = blnkctl.run("sandbox", "--data", str(rows), "--load-csv", str(export), "-o", "json")
+
+    told = failure(outcome, 2, "bad_sandbox")
+    assert "line 2: storage_scheme is not one of" in told["message"]
+    assert told["message"].endswith("Nothing was started.")
+    assert not rows.exists()
 
 
 def test_an_admin_key_that_could_not_be_sent_is_refused(blnkctl: Blnkctl) -> None:

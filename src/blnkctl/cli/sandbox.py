@@ -31,6 +31,7 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
     """
     blnkctl sandbox -- bash      # a shell with a server and nothing to break
     blnkctl sandbox --core 0.11.6 --data rows.jsonl
+    blnkctl sandbox --core 0.13.2 --load-csv keys.csv -- bash
     blnkctl sandbox --rate-limit 5:8 -- ./my-test
     """,
 )
@@ -45,6 +46,9 @@ def sandbox(
     ] = 0,
     data: Annotated[
         str | None, typer.Option("--data", metavar="FILE", help="Keep the keys, for another version to start on.")
+    ] = None,
+    load_csv: Annotated[
+        str | None, typer.Option("--load-csv", metavar="FILE", help="Fill it with the keys of a database's export.")
     ] = None,
     replicas: Annotated[
         int, typer.Option("--replicas", metavar="N", help="Answer in turn from N processes with a cache each.")
@@ -61,15 +65,19 @@ def sandbox(
     COMMAND it runs that, with BLNKCTL_URL, BLNKCTL_ADMIN_KEY and a throwaway configuration, state and store, and
     exits as it does. BLNKCTL_SANDBOX_ADMIN_KEY sets the admin key.
 
-    Exit codes: the command's own, 126 it cannot be run, 127 not found; 1 the port is taken, 2 a bad option, 129, 130
-    or 143 when told to end.
+    --load-csv takes an export without secrets, with the columns api_key_id, owner, name, scopes, expires_at,
+    created_at, last_used_at, revoked_at and storage_scheme: the keys are there as on the server, and nobody can use
+    them. Keys that --data has already stay as they are.
+
+    Exit codes: the command's own, 126 it cannot be run, 127 not found; 1 the port is taken, 2 a bad option or export,
+    129, 130 or 143 when told to end.
     """
     run = Run.of(ctx)
     child = child_command(run.arguments)
     if words and words != child:
         hint = "blnkctl sandbox [OPTIONS] -- COMMAND [ARGS]…"
         raise UsageError("The command to run must stand behind --.", code="no_dashes", hint=hint)
-    server = _server(run, core, port, data, replicas, rate_limit, insecure, fast)
+    server = _server(run, core, port, data, load_csv, replicas, rate_limit, insecure, fast)
     for note in server.notes:
         run.terminal.note(note)
     try:
@@ -83,6 +91,7 @@ def _server(
     core: str,
     port: int,
     data: str | None,
+    load_csv: str | None,
     replicas: int,
     rate_limit: str | None,
     insecure: bool,
@@ -95,6 +104,7 @@ def _server(
             port=port,
             admin_key=secret_from_text(given, "BLNKCTL_SANDBOX_ADMIN_KEY").reveal() if given else None,
             data=None if data is None else Path(data).expanduser().absolute(),
+            load_csv=None if load_csv is None else Path(load_csv).expanduser(),
             replicas=replicas,
             rate_limit=None if rate_limit is None else parse_rate_limit(rate_limit),
             insecure=insecure,

@@ -13,6 +13,7 @@ _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:mo|[smhdwy]))+", re.ASCII)
 _PART = re.compile(r"(\d+)(mo|[smhdwy])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+BEGINNING = datetime(2, 1, 1, tzinfo=UTC)  # for a time that is Go's zero and must be one: any zone can show it
 FAR_FUTURE = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 
 

@@ -7,12 +7,12 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
-from blnkctl.sandbox import apikeys, binding, elsewhere, gotime, replies
+from blnkctl.sandbox import apikeys, binding, elsewhere, exports, gotime, replies
 from blnkctl.sandbox.authentication import Caller, Gate
 from blnkctl.sandbox.caches import REDIS_SECONDS, ExpiringMap, KeyCache
 from blnkctl.sandbox.journal import JournalFile
@@ -20,7 +20,7 @@ from blnkctl.sandbox.limiter import MESSAGE, Limiter, RateLimit, client_of
 from blnkctl.sandbox.options import SandboxOptions
 from blnkctl.sandbox.replies import NOT_FOUND, PANIC, Refusal, RefusedError, Reply, Response
 from blnkctl.sandbox.routes import Match, Routes
-from blnkctl.sandbox.rows import Rows
+from blnkctl.sandbox.rows import KeyRow, Rows
 from blnkctl.sandbox.schemes import scheme_named
 from blnkctl.sandbox.versions import Behaviour, emulated_version, parse_version
 
@@ -62,7 +62,7 @@ class _Request:
 class Emulator:
     """A Core server without its sockets; safe to call from several threads.
 
-    Raise ValueError, with a sentence, for a version or a data file that cannot be used.
+    Raise ValueError, with a sentence, for a version, a data file or an export that cannot be used.
     """
 
     def __init__(
@@ -80,11 +80,24 @@ class Emulator:
         self.admin_key = options.admin_key or secrets.token_urlsafe(32)
         self.issued: list[str] = []
         self._behaviour = Behaviour(parse_version(self.core))
+        # Before the data file is made, so that a bad export leaves none behind.
+        exported = [] if options.load_csv is None else exports.read_rows(options.load_csv)
         self._journal = None if options.data is None else JournalFile(options.data)
         self.rows = Rows(self._journal.rows if self._journal else (), self._journal)
+        if options.load_csv is not None:
+            self._fill(exported)
         self._clock = clock
         self._born = gotime.write(gotime.from_datetime(clock()))
         self._build(options, monotonic)
+
+    def _fill(self, exported: Sequence[KeyRow]) -> None:
+        try:
+            loaded = self.rows.fill(exported)
+        except OSError:  # a full disk
+            self.close()
+            raise
+        kept = len(exported) - loaded
+        self.notes += (f"keys of the export: {loaded} loaded, {kept} there already and kept as they are",)
 
     def _build(self, options: SandboxOptions, monotonic: Callable[[], float]) -> None:
         scheme = scheme_named(self._behaviour.scheme, options.fast)

@@ -13,6 +13,13 @@ _LAYOUT = "2006-01-02T15:04:05Z07:00"
 _NANOS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAYS_IN_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+# Both RFC 3339 and what PostgreSQL prints. Before time zones an offset had seconds: a session in New York shows
+# Go's zero time as 0001-12-31 19:03:58-04:56:02 BC.
+_TIMESTAMPTZ = re.compile(
+    r"(\d{4,6})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?"
+    r"(?:[Zz]|([+-])(\d\d)(?::(\d\d)(?::(\d\d))?)?)( BC)?",
+    re.ASCII,
+)
 
 ZERO_MICROS = -62_135_596_800 * 1_000_000  # 0001-01-01T00:00:00Z, Go's zero time
 
@@ -94,6 +101,34 @@ def _days(year: int, month: int, day: int) -> int:
     return eras * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468
 
 
+def _is_day(year: int, month: int, day: int) -> bool:
+    if not 1 <= month <= 12:
+        return False
+    leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return 1 <= day <= _DAYS_IN_MONTH[month - 1] + leap
+
+
+def parse_timestamptz(text: str) -> int:
+    """Read a time as PostgreSQL prints it, or RFC 3339, in microseconds since 1970; raise ValueError."""
+    match = _TIMESTAMPTZ.fullmatch(text)
+    if match is None:
+        raise ValueError("no time")
+    year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
+    year = 1 - year if match[12] else year
+    if not _is_day(year, month, day) or hour > 23 or minute > 59 or second > 59:
+        raise ValueError("no such time")
+    clock = hour * 3600 + minute * 60 + second - _seconds_east(match[8], match.group(9, 10, 11))
+    nanos = int((match[7] or "").ljust(9, "0"))
+    return to_micros(GoTime((_days(year, month, day) * 86_400 + clock) * _NANOS + nanos))
+
+
+def _seconds_east(sign: str | None, parts: tuple[str | None, ...]) -> int:
+    hours, minutes, seconds = (int(part or 0) for part in parts)
+    if hours > 23 or minutes > 59 or seconds > 59:
+        raise ValueError("no such offset")
+    return (hours * 3600 + minutes * 60 + seconds) * (-1 if sign == "-" else 1)
+
+
 def parse(raw: bytes) -> GoTime:
     """Read what stands between the quotes of a JSON string, unescaped; raise GoTimeError."""
     return _Reader(raw).read()
@@ -157,8 +192,7 @@ class _Reader:
     def _finish(self, year: int, month: int, day: int) -> None:
         if self._rest:
             raise GoTimeError(f"parsing time {_quote(self._raw)}: extra text: {_quote(self._rest)}")
-        leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-        if not 1 <= day <= _DAYS_IN_MONTH[month - 1] + leap:
+        if not _is_day(year, month, day):
             raise self._out_of_range("day")
 
     def _number(self, element: str, low: int, high: int, name: str, pattern: bytes = rb"[0-9]{2}") -> int:

@@ -17,6 +17,7 @@ class SandboxOptions:
     port: int = 0  # any free one
     admin_key: str | None = field(default=None, repr=False)  # None: a random one
     data: Path | None = None
+    load_csv: Path | None = None
     replicas: int = 1
     rate_limit: RateLimit | None = None
     insecure: bool = False

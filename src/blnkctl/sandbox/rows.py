@@ -65,6 +65,13 @@ class Rows:
             if self._journal is not None:
                 self._journal.added(rows)
 
+    def fill(self, rows: Iterable[KeyRow]) -> int:
+        """Insert the rows whose id is not there; the others stay as they are. Return how many were inserted."""
+        with self._lock:
+            new = [row for row in rows if row.api_key_id not in self._by_id]
+            self.add(*new)
+        return len(new)
+
     def revoke(self, api_key_id: str, at: int) -> None:
         """Mark a row as revoked; a second time moves ``revoked_at``, as on the server."""
         with self._lock:

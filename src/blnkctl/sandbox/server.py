@@ -21,8 +21,8 @@ class Sandbox:
     """A throwaway Core server; a context manager, or start and stop.
 
     ``url`` is known once it was started. ``notes`` are sentences for standard error, ``issued`` the
-    plain text of every key that it handed out. Raise ValueError, with a sentence, for a version or a
-    data file that cannot be used, OSError for a port that is taken.
+    plain text of every key that it handed out. Raise ValueError, with a sentence, for a version, a
+    data file or an export that cannot be used, OSError for a port that is taken.
     """
 
     def __init__(self, options: SandboxOptions) -> None:

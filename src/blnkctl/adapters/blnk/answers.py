@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, StorageScheme, classify_stored_form, is_key_id
 from blnkctl.domain.secret import Secret
-from blnkctl.domain.times import FAR_FUTURE, parse_timestamp
+from blnkctl.domain.times import BEGINNING, parse_timestamp
 
 if TYPE_CHECKING:
     from blnkctl.domain.stored_forms import StoredForm
@@ -199,16 +199,13 @@ def _read_key(fields: dict[str, object], scheme: StorageScheme) -> ApiKey:
         name=_text(fields, "name"),
         owner=_text(fields, "owner_id"),
         scopes=_scopes(fields),
-        expires_at=_moment(fields, "expires_at") or _BEGINNING,
-        created_at=_moment(fields, "created_at") or _BEGINNING,
+        expires_at=_moment(fields, "expires_at") or BEGINNING,
+        created_at=_moment(fields, "created_at") or BEGINNING,
         last_used_at=_moment(fields, "last_used_at"),
         is_revoked=_flag(fields, "is_revoked"),
         revoked_at=revoked_at,
         scheme=scheme,
     )
-
-
-_BEGINNING = FAR_FUTURE.replace(year=2, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def _text(fields: dict[str, object], name: str) -> str:
