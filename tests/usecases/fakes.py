@@ -28,6 +28,7 @@ from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
 from blnkctl.domain.sinks import FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
+from blnkctl.domain.successions import Succession, SuccessionPhase
 from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
 from blnkctl.usecases.adopt import AdoptSecret
@@ -279,6 +280,10 @@ class FakeStore:
     def check_writable(self, canary: EntryName) -> None:
         self._effects.begins("canary")
 
+    def check_readable(self) -> None:
+        if self.is_write_only:
+            raise StoreUnavailable("The identity is not on this machine.", code="identity_not_here")
+
     def put(self, entry: EntryName, secret: Secret, about: dict[str, object], escrow: str | None = None) -> None:
         self._effects.begins("put")
         self.held[entry.username] = secret
@@ -352,6 +357,7 @@ class FakeJournal:
         self.index: dict[tuple[str, str], KnownKey] = {}
         self.left: dict[str, KnownKey] = {}
         self.delivered: dict[tuple[str, str], Receipt] = {}
+        self.successions: dict[str, Succession] = {}
         self.added_owners: list[str] = []
         self.problem: BlnkctlError | None = None
         self._effects = effects
@@ -372,6 +378,14 @@ class FakeJournal:
         if key is not None:
             self.left[operation_id] = key
             self.remember([key])
+            self._let_succeed(operation_id, key)
+
+    def _let_succeed(self, operation_id: str, key: KnownKey) -> None:
+        operation = self.operations.get(operation_id)
+        begun = None if operation is None else self.successions.get(operation.succeeds or "")
+        if begun is not None:
+            stored = replace(begun, phase=SuccessionPhase.STORED, new_id=key.id, problem=None)
+            self.successions[begun.old.id] = stored
 
     def open_operations(self) -> list[Operation]:
         return [operation for operation in self.operations.values() if operation.phase is not Phase.DONE]
@@ -403,11 +417,26 @@ class FakeJournal:
         self._effects.begins("journal: receipt")
         self.delivered[receipt.key_id, receipt.sink] = receipt
 
-    def receipts(self, server: ServerUrl) -> dict[str, list[Receipt]]:
+    def receipts(self, server: ServerUrl, key_id: str | None = None) -> dict[str, list[Receipt]]:
         found: dict[str, list[Receipt]] = {}
-        for (key_id, _), receipt in sorted(self.delivered.items()):
-            found.setdefault(key_id, []).append(receipt)
+        for (delivered_id, _), receipt in sorted(self.delivered.items()):
+            if key_id in (None, delivered_id):
+                found.setdefault(delivered_id, []).append(receipt)
         return found
+
+    def record_succession(self, succession: Succession) -> None:
+        self._effects.begins(f"journal: succession {succession.phase}")
+        self.successions[succession.old.id] = succession
+
+    def promote(self, succession: Succession, key: KnownKey) -> None:
+        self.record_succession(succession)
+        self.remember([key])
+
+    def find_succession(self, server: ServerUrl, old_id: str) -> Succession | None:
+        return self.successions.get(old_id)
+
+    def succession_to(self, server: ServerUrl, new_id: str) -> Succession | None:
+        return next((one for one in self.successions.values() if one.new_id == new_id), None)
 
     def known_by_fingerprint(self) -> dict[str, list[KnownKey]]:
         self._complain()

@@ -1,7 +1,6 @@
 """`blnkctl keys rotate`."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -25,6 +24,7 @@ from blnkctl.cli.selection import (
 )
 from blnkctl.cli.sinks import To, typed_sinks
 from blnkctl.domain.errors import UsageError
+from blnkctl.domain.grace import parse_grace
 from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.rotation import ScopeChange
@@ -40,7 +40,6 @@ from blnkctl.usecases.views import KeyView, Viewpoint
 
 app = application("Replace keys.", "blnkctl keys rotate KEY")
 _SELECTABLE = frozenset({KeyStatus.ACTIVE, KeyStatus.DEAD, KeyStatus.EXPIRED})
-DEFAULT_GRACE = timedelta(hours=24)
 
 
 @command(
@@ -192,13 +191,9 @@ def _request(run: Run, way: Way, grace: str | None, expires: str | None, take_ov
                 code="expires_in_the_past",
                 hint="Give a time to come, such as 90d or 2027-06-30.",
             )
-    length = DEFAULT_GRACE if grace is None else add_duration(now, grace, flag="--grace", minutes=False) - now
-    if length <= timedelta():
-        hint = "To revoke the old key at once: --now"
-        raise UsageError(f"--grace {grace} is no time at all.", code="bad_time", hint=hint)
     return RotateRequest(
         way=way,
-        grace=length,
+        grace=run.target.grace if grace is None else parse_grace(grace, flag="--grace"),
         expires_at=expires_at,
         take_over=take_over,
         actor=run.wiring.actor,
