@@ -78,12 +78,13 @@ class KeyServer(Protocol):
 class SecretStore(Protocol):
     """A place that keeps secrets, and the escrow that is readable exactly when it is.
 
-    `bulk_limit` is how many entries one change may write, None for any number. `settling_seconds` is how long after
-    a write a read-back proves that it lasts.
+    `bulk_limit` is how many entries one change may write, None for any number; `takes_threads` whether several may at
+    once. `settling_seconds` is how long after a write a read-back proves that it lasts.
     """
 
     kind: str
     bulk_limit: int | None
+    takes_threads: bool
     settling_seconds: float
 
     @property
@@ -211,6 +212,15 @@ class Journal(Protocol):
 
     def promote(self, succession: Succession, key: KnownKey) -> None:
         """Record a succession and, in the same transaction, its new key."""
+
+    def plan_successions(self, planned: Iterable[Succession]) -> None:
+        """Insert what a plan begins; what was begun and sent nothing yet takes the plan's word, the rest is kept."""
+
+    def open_successions(self, server: ServerUrl, plan: str, after: tuple[str, str], limit: int) -> list[Succession]:
+        """Return those of a plan that are not promoted, by owner and old id, behind that pair."""
+
+    def migrations(self, server: ServerUrl, after: tuple[str, str], limit: int) -> list[Succession]:
+        """Return all that plans began, by owner and old id, behind that pair."""
 
     def find_succession(self, server: ServerUrl, old_id: str) -> Succession | None:
         """Return the succession of a key."""

@@ -1,7 +1,7 @@
 """Builds adapters, each at the moment a command first needs it. The one module that knows them all."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -13,6 +13,8 @@ from blnkctl.domain.secret import Secret, secret_from_text
 from blnkctl.usecases.targets import Target, resolve_target
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from blnkctl.adapters.age.identities import Identities
     from blnkctl.adapters.age.layout import Layout
     from blnkctl.adapters.age.maintenance import StoreKeys
@@ -23,15 +25,18 @@ if TYPE_CHECKING:
     from blnkctl.adapters.keyrings.items import Keyring
     from blnkctl.adapters.keyrings.store import OsStore
     from blnkctl.adapters.locks import LockDirectory
+    from blnkctl.adapters.plans import CheckedPlan
     from blnkctl.adapters.sinks.env_values import EnvValue
     from blnkctl.adapters.sinks.factory import SinkFactory
     from blnkctl.adapters.state import StateFile
     from blnkctl.domain.contexts import AdminKeySource, Configuration
     from blnkctl.domain.entries import StoreStatus
+    from blnkctl.domain.keys import ApiKey
+    from blnkctl.domain.plans import PlanHeader
     from blnkctl.domain.servers import ServerUrl
     from blnkctl.domain.sinks import SinkAddress
     from blnkctl.ports import Clock, SecretStore
-    from blnkctl.system.signals import Interrupts
+    from blnkctl.system.signals import Interrupts, Unhurried
 
 _APPLICATION = "blnkctl"
 
@@ -324,6 +329,43 @@ class Wiring:
         from blnkctl.domain.sinks import parse_sink
 
         return parse_sink(text).anchored(Path.cwd(), Path(self.environment.get("HOME") or Path.home()))
+
+    def new_plan_path(self, now: "datetime") -> Path:
+        """Return where a plan is written that nobody named a file for."""
+        directory = self.state_directory / "plans"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory / f"{now:%Y-%m-%dT%H%M%S}Z.json"
+
+    @property
+    def unhurried(self) -> "Unhurried":
+        """Signals for threads: whoever started them holds signals back for all."""
+        from blnkctl.system.signals import Unhurried
+
+        return Unhurried()
+
+    def read_plan(self, path: Path) -> "CheckedPlan":
+        """Return a plan that was checked whole."""
+        from blnkctl.adapters.plans import read_plan
+
+        return read_plan(path)
+
+    def write_plan(self, path: Path, header: "PlanHeader", items: "Iterable[Mapping[str, object]]") -> str:
+        """Write a plan, and return its digest."""
+        from blnkctl.adapters.plans import write_plan
+
+        return write_plan(path, header, items)
+
+    def plan_document(self, header: "PlanHeader", items: "Iterable[Mapping[str, object]]") -> dict[str, object]:
+        """Return a plan as one JSON object."""
+        from blnkctl.adapters.plans import plan_document
+
+        return plan_document(header, items)
+
+    def read_export(self, lines: "Iterable[str]") -> "Iterator[ApiKey]":
+        """Return the keys of an export."""
+        from blnkctl.adapters.exports import read_export
+
+        return read_export(lines)
 
     @cached_property
     def bcrypt_forms(self) -> "BcryptForms":

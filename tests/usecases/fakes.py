@@ -262,6 +262,7 @@ class FakeStore:
 
     kind = "age"
     bulk_limit: int | None = None
+    takes_threads = True
     settling_seconds = 0.0
 
     def __init__(self, effects: Effects) -> None:

@@ -26,7 +26,8 @@ class Result:
     """What a command hands over: one record or many, and what went wrong beside it.
 
     `columns` None: the keys of the first record, in their order. `is_sheet`: as a table, one line a field.
-    `when_empty`: what is said in place of an empty table.
+    `when_empty`: what is said in place of an empty table. `summary`: in JSON the records are the `items` beside it,
+    written as they come.
     """
 
     records: Iterable[Record]
@@ -37,6 +38,7 @@ class Result:
     when_empty: str | None = None
     errors: list[BlnkctlError] = field(default_factory=list)
     coverage: Callable[[], Record] | None = None
+    summary: Record | None = None
 
 
 class Output:
@@ -74,10 +76,25 @@ class Output:
         write_out(text + end, self._terminal)
 
     def _json(self, result: Result) -> None:
+        if result.summary is not None:
+            self._json_of_items(result.summary, result)
+            return
         records = list(result.records)
         coverage = result.coverage() if result.coverage is not None else None
         data: object = records if result.is_list else records[0]
         self.line(document(self._command, data, result.errors, coverage, partial=_is_partial(records, result.errors)))
+
+    def _json_of_items(self, summary: Record, result: Result) -> None:
+        """Write the same document a record at a time: twenty thousand are not held at once."""
+        is_partial = bool(result.errors) and combined_code(result.errors) == INCOMPLETE
+        whole = document(self._command, {**summary, "items": ["*"]}, result.errors, partial=is_partial)
+        before, _, after = whole.partition('[\n      "*"\n    ]')
+        self.line(before + "[", end="")
+        separator = "\n      "
+        for record in result.records:
+            self.line(separator + json.dumps(record), end="")
+            separator = ",\n      "
+        self.line(("]" if separator == "\n      " else "\n    ]") + after)
 
     def _jsonl(self, result: Result) -> None:
         for record in result.records:

@@ -15,6 +15,7 @@ GROUPS = {
     "owners": ("blnkctl.cli.owners", "Remember the owners of keys: Blnk cannot list them."),
     "doctor": ("blnkctl.cli.doctor", "Look at everything that a key's life depends on."),
     "keys": ("blnkctl.cli.keys", "Create, list, show, verify, use and revoke API keys."),
+    "migrate": ("blnkctl.cli.migrate", "Recreate the keys that an upgrade of Core kills."),
     "scopes": ("blnkctl.cli.scopes", "Explain what scopes open, before a key has them."),
     "recover": ("blnkctl.cli.recover", "Settle what was begun and not finished."),
     "store": ("blnkctl.cli.store", "Look after the stores of secrets: the OS keyring and the age store."),

@@ -40,14 +40,14 @@ def rotator(run: Run, reader: KeyReader) -> RotateKeys:
         reader=reader,
         mint=MintKey(wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.signals),
         successor=CarrySuccessor(
-            wiring.server, wiring.store, wiring.journal, wiring.clock, held, _verifier(run), delivering
+            wiring.server, wiring.store, wiring.journal, wiring.clock, held, verifier(run), delivering
         ),
         delivery=delivering,
         held=held,
-        elsewhere=_elsewhere(run),
+        elsewhere=elsewhere(run),
         adopter=adopter(run),
         recover=recovery(run),
-        revoker=_revoker(run),
+        revoker=revoker(run),
     )
 
 
@@ -61,26 +61,29 @@ def finisher(run: Run, reader: KeyReader, rule: DrainRule) -> FinishRotations:
         clock=wiring.clock,
         reporter=run.terminal,
         reader=reader,
-        elsewhere=_elsewhere(run),
-        verifier=_verifier(run),
-        revoker=_revoker(run),
+        elsewhere=elsewhere(run),
+        verifier=verifier(run),
+        revoker=revoker(run),
         rule=rule,
     )
 
 
-def _elsewhere(run: Run) -> FindMadeElsewhere:
+def elsewhere(run: Run) -> FindMadeElsewhere:
+    """Return who looks for the secrets of keys that another machine made."""
     wiring = run.wiring
     return FindMadeElsewhere(wiring.server, wiring.store, delivery(run), wiring.bcrypt_forms, wiring.clock)
 
 
-def _revoker(run: Run) -> RevokeKeys:
+def revoker(run: Run) -> RevokeKeys:
+    """Return who revokes keys."""
     wiring = run.wiring
     return RevokeKeys(
         wiring.server, wiring.journal, wiring.locks, wiring.clock, run.terminal, wiring.actor, run.flags.reason
     )
 
 
-def _verifier(run: Run) -> VerifyKey:
+def verifier(run: Run) -> VerifyKey:
+    """Return who asks whether a secret authenticates."""
     return VerifyKey(run.wiring.server, run.wiring.clock, run.terminal)
 
 

@@ -54,6 +54,7 @@ class Succession:
 
     `old` is its row as it was when this began. `scopes` and `expires_at` (to the second) are what the new key is
     asked for, `sinks` where it goes. `due` is when the old key may be revoked, once this is promoted; None is never.
+    `plan` is the digest of the plan that this is an item of, `verified_at` when the new key was last shown to work.
     """
 
     server: str
@@ -73,6 +74,7 @@ class Succession:
     actor: str = ""
     reason: str | None = None
     plan: str | None = None
+    verified_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:

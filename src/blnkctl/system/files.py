@@ -3,7 +3,7 @@
 import fcntl
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def _make_private(path: Path) -> None:
             sync_directory(path.parent)
 
 
-def write_atomically(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes], mode: int = PRIVATE_FILE) -> None:
     """Replace a file: temporary file beside it, fsync, rename, fsync of the directory.
 
     Raises:
@@ -91,7 +91,7 @@ def publish_once(path: Path, content: bytes) -> bool:
 
 def write_temporary(
     directory: Path,
-    content: bytes,
+    content: bytes | Iterable[bytes],
     mode: int,
     *,
     prefix: str = TEMPORARY_PREFIX,
@@ -107,7 +107,8 @@ def write_temporary(
         try:
             if prepare is not None:
                 prepare(descriptor)
-            write_fully(descriptor, content)
+            for part in (content,) if isinstance(content, bytes) else content:
+                write_fully(descriptor, part)
             sync(descriptor)
         finally:
             os.close(descriptor)

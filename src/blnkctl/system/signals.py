@@ -71,6 +71,15 @@ class Interrupts:
         raise Interrupted(number)
 
 
+class Unhurried:
+    """Signals for a thread, which none ever reaches: the main thread holds them back as long as threads work."""
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+
 class Forwarder:
     """Passes the three signals on to a child, those too that come while it is being started."""
 

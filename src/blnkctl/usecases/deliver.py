@@ -64,6 +64,20 @@ class DeliverSecret:
                     raise _same_place(sink.target, other, recipient)
                 sink.check()
 
+    def check_apart(self, planned: Iterable[tuple[Recipient, Sequence[SinkAddress]]]) -> None:
+        """Know that no two keys would land in one place; each place is tried before its own key is made.
+
+        Raises:
+            UsageError: a sink is refused, or two keys would land in the same place.
+        """
+        taken: dict[str, Recipient] = {}
+        for recipient, addresses in planned:
+            for address in addresses:
+                sink = self._open(address, recipient)
+                other = taken.setdefault(sink.target, recipient)
+                if other is not recipient:
+                    raise _same_place(sink.target, other, recipient)
+
     def deliver(self, addresses: Sequence[SinkAddress], known: KnownKey, secret: Secret) -> list[Delivery]:
         """Deliver a secret to each sink; one that fails does not stop the next."""
         return [self._deliver_one(address, known, secret) for address in addresses]

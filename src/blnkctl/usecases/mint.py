@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MintOrder:
-    """What is to be made. `rows` are the owner's, None before 0.12; `succeeds` is the id of the old key, if any."""
+    """What is to be made.
+
+    `rows` are the owner's, or at least those of the name, None before 0.12; `rows_before` is how many the owner has,
+    where those are not all. `succeeds` is the id of the old key, if any.
+    """
 
     kind: OperationKind
     spec: KeySpec
@@ -40,6 +44,12 @@ class MintOrder:
     actor: str
     reason: str | None = None
     succeeds: str | None = None
+    rows_before: int | None = None
+
+    @property
+    def owners_rows(self) -> int | None:
+        """How many rows the owner had before."""
+        return self.rows_before if self.rows_before is not None or self.rows is None else len(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class Minted:
 
 @dataclass(frozen=True, slots=True)
 class MintKey:
-    """Makes one key whose secret is stored and proven, or leaves nothing."""
+    """Makes one key whose secret is stored and proven, or leaves nothing. A bulk change tries its store only once."""
 
     server: KeyServer
     store: SecretStore
@@ -60,6 +70,7 @@ class MintKey:
     locks: Locks
     clock: Clock
     signals: Deferral
+    tries_store: bool = True
 
     def run(self, order: MintOrder) -> Minted:
         """Make the key. The caller holds whatever lock keeps others from making the same.
@@ -113,7 +124,8 @@ class MintKey:
         """Know that the answer can be kept; an interrupt leaves nothing."""
         try:
             self.journal.begin(operation, actor=order.actor, reason=order.reason)
-            self.store.check_writable(EntryName(self.server.url, operation.canary))
+            if self.tries_store:
+                self.store.check_writable(EntryName(self.server.url, operation.canary))
             self.store.reserve_escrow(operation.id)
         except BaseException:
             self._abandon(operation, "preflight failed")
@@ -124,7 +136,7 @@ class MintKey:
             operation,
             phase=Phase.SENT,
             spec=order.spec,
-            rows_before=None if order.rows is None else len(order.rows),
+            rows_before=order.owners_rows,
             sent_at=self.clock.now(),
         )
         self.journal.record_sent(sent)

@@ -76,8 +76,7 @@ class CarrySuccessor:
 
     def noted(self, succession: Succession, error: BlnkctlError) -> Succession:
         """Remember why a succession came no further."""
-        problem = Problem(error.code, error.message, error.hint)
-        return self._recorded(replace(succession, problem=problem))
+        return self._recorded(replace(succession, problem=as_problem(error)))
 
     def taken_back(self, succession: Succession) -> Succession:
         """Return a succession whose new key was revoked: it begins anew."""
@@ -125,6 +124,11 @@ class CarrySuccessor:
     def _recorded(self, succession: Succession) -> Succession:
         self.journal.record_succession(succession)
         return succession
+
+
+def as_problem(error: BlnkctlError) -> Problem:
+    """Return an error as it is kept with a succession."""
+    return Problem(error.code, error.message, error.hint)
 
 
 def way_on_with(succession: Succession) -> str:

@@ -31,6 +31,7 @@ class AgeStore:
 
     kind = "age"
     bulk_limit: int | None = None
+    takes_threads = True
     settling_seconds = 0.0
 
     def __init__(self, layout: Layout, identities: Identities) -> None:
@@ -99,9 +100,9 @@ class AgeStore:
 
     def confirms(self, entry: EntryName, secret: Secret) -> bool:
         """Read the entry back: decrypted where an identity is here, else byte by byte what was written."""
+        written = self._written.pop(self._layout.entry(entry), None)
         if self._identities.is_here():
             return self.get(entry) == secret
-        written = self._written.get(self._layout.entry(entry))
         return written is not None and self._read_entry(entry) == written
 
     def get(self, entry: EntryName) -> Secret | None:
@@ -218,9 +219,10 @@ class AgeStore:
     # --- files --------------------------------------------------------------------------------
 
     def _known_recipients(self) -> Recipients:
-        if self._recipients is None:
-            self._recipients = read_recipients(self._layout.recipients)
-        return self._recipients
+        recipients = self._recipients  # of which another thread may take leave at any moment
+        if recipients is None:
+            recipients = self._recipients = read_recipients(self._layout.recipients)
+        return recipients
 
     def _seal(self, entry: EntryName, secret: Secret, about: dict[str, object]) -> bytes:
         return crypto.seal(records.pack(entry, secret, about), self._known_recipients().parsed())

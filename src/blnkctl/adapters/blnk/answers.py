@@ -4,8 +4,6 @@ The `key` field of a listed row is secret material: it is classified here and go
 for it by name, masked (`read_stored_list`).
 """
 
-import codecs
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -14,15 +12,13 @@ from typing import TYPE_CHECKING, TypeGuard, TypeVar
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, StorageScheme, classify_stored_form, is_key_id
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.times import BEGINNING, parse_timestamp
+from blnkctl.system.json_stream import JsonStream
 
 if TYPE_CHECKING:
     from blnkctl.domain.stored_forms import StoredForm
 
 Row = TypeVar("Row")
-LONGEST_RECORD = 1 << 20
-_DECODER = json.JSONDecoder()
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
-_find_no_space = re.compile(r"[^ \t\n\r]").search
 
 
 class NotBlnks(ValueError):
@@ -48,95 +44,16 @@ def read_stored_list(chunks: Iterable[bytes]) -> "Iterator[tuple[ApiKey, StoredF
 
 
 def _read_list(chunks: Iterable[bytes], read: Callable[[object], Row]) -> Iterator[Row]:
-    stream = _Characters(chunks)
+    stream = JsonStream(chunks, NotBlnks)
     first = stream.peek()
     if first == "n":
         stream.expect("null")
     elif first == "[":
-        yield from _read_rows(stream, read)
+        yield from (read(element) for element in stream.elements())
     else:
         raise NotBlnks("is not a list of keys")
     if stream.peek():
         raise NotBlnks("goes on after its end")
-
-
-def _read_rows(stream: "_Characters", read: Callable[[object], Row]) -> Iterator[Row]:
-    stream.expect("[")
-    if stream.peek() == "]":
-        stream.expect("]")
-        return
-    while True:
-        yield read(stream.take_value())
-        if stream.peek() == "]":
-            stream.expect("]")
-            return
-        stream.expect(",")
-
-
-class _Characters:
-    """The text of a stream of UTF-8, held only as far as one record needs."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._text = ""
-        self._at = 0
-
-    def peek(self) -> str:
-        """Return the next character that is no space, or nothing at the end."""
-        while True:
-            found = _find_no_space(self._text, self._at)
-            if found is not None:
-                self._at = found.start()
-                return found.group()
-            self._at = len(self._text)
-            if not self._fill():
-                return ""
-
-    def expect(self, word: str) -> None:
-        """Step over a word that must come next."""
-        self.peek()
-        while len(self._text) - self._at < len(word) and self._fill():
-            pass
-        if not self._text.startswith(word, self._at):
-            raise NotBlnks("is cut short" if len(self._text) - self._at < len(word) else "is not JSON")
-        self._at += len(word)
-
-    def take_value(self) -> object:
-        """Return the next JSON value whole."""
-        self.peek()
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
-            except RecursionError:
-                raise NotBlnks("is not JSON as Blnk writes it") from None
-            except ValueError:
-                self._fill_or_give_up()
-                continue
-            self._at = end
-            return value
-
-    def _fill_or_give_up(self) -> None:
-        if len(self._text) - self._at > LONGEST_RECORD:
-            raise NotBlnks("holds a record of more than 1 MiB")
-        if not self._fill():
-            raise NotBlnks("is cut short")
-
-    def _fill(self) -> bool:
-        for chunk in self._chunks:
-            text = self._decode(chunk)
-            if text:
-                self._text = self._text[self._at :] + text
-                self._at = 0
-                return True
-        self._decode(b"", is_last=True)
-        return False
-
-    def _decode(self, chunk: bytes, *, is_last: bool = False) -> str:
-        try:
-            return self._decoder.decode(chunk, is_last)
-        except UnicodeDecodeError:
-            raise NotBlnks("is not UTF-8") from None
 
 
 def read_listed_key(record: object) -> ApiKey:

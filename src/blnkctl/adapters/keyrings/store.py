@@ -32,6 +32,7 @@ class OsStore:
 
     kind = "os"
     bulk_limit: int | None = BULK_LIMIT
+    takes_threads = False
     settling_seconds = SETTLING_SECONDS
 
     def __init__(

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import TypeVar
 
 from blnkctl.adapters.state.schema import BUSY_SECONDS, SCHEMA_VERSION, bring_up_to_date
@@ -16,13 +17,14 @@ Row = TypeVar("Row")
 
 
 class StateDatabase:
-    """Opens the file when it is first needed. No transaction stays open across a request."""
+    """Opens the file when it is first needed; threads take turns. No transaction stays open across a request."""
 
     def __init__(self, directory: Path, *, is_only_looked_into: bool) -> None:
         self._path = directory / FILE_NAME
         self._is_only_looked_into = is_only_looked_into
         self._connection: sqlite3.Connection | None = None
         self._is_private = False
+        self._one_at_a_time = RLock()
 
     def close(self) -> None:
         """Close the file."""
@@ -45,10 +47,11 @@ class StateDatabase:
             StoreUnavailable: it cannot be used.
         """
         try:
-            database = self._open(create=True)
-            with database:
-                database.execute("BEGIN IMMEDIATE")
-                yield database
+            with self._one_at_a_time:
+                database = self._open(create=True)
+                with database:
+                    database.execute("BEGIN IMMEDIATE")
+                    yield database
         except sqlite3.Error as error:
             raise _state_failed(self._path, str(error)) from None
 
@@ -57,7 +60,8 @@ class StateDatabase:
         if self._connection is None and not self._path.exists():
             return []
         try:
-            return self._open(create=False).execute(statement, values).fetchall()
+            with self._one_at_a_time:
+                return self._open(create=False).execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise _state_failed(self._path, str(error)) from None
 
@@ -87,7 +91,9 @@ class StateDatabase:
         if self._is_only_looked_into:
             database = _look_into(self._path)
         else:
-            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+            database = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
         try:
             self._prepare(database)
         except BaseException:

@@ -194,6 +194,29 @@ class StateFile:
         """Return the succession that made a key."""
         return self._one_succession("new_id = ?", server, new_id)
 
+    def plan_successions(self, planned: Iterable[Succession]) -> None:
+        """Insert what a plan begins; what was begun and sent nothing yet takes the plan's word, the rest is kept."""
+        with self._database.transaction() as database:
+            for one in planned:
+                _plan_succession(database, one)
+
+    def open_successions(self, server: ServerUrl, plan: str, after: tuple[str, str], limit: int) -> list[Succession]:
+        """Return those of a plan that are not promoted, by owner and old id, behind that pair."""
+        condition = "AND plan = ? AND phase IN ('begun', 'stored', 'proven')"
+        return self._migrations(condition, (str(server), *after, plan, limit))
+
+    def migrations(self, server: ServerUrl, after: tuple[str, str], limit: int) -> list[Succession]:
+        """Return all that plans began, by owner and old id, behind that pair."""
+        return self._migrations("", (str(server), *after, limit))
+
+    def _migrations(self, condition: str, values: tuple[object, ...]) -> list[Succession]:
+        rows = self._database.read(
+            f"SELECT {SUCCESSION} FROM successions WHERE server = ? AND kind = 'migrate' AND (owner, old_id) > (?, ?)"
+            f" {condition} ORDER BY owner, old_id LIMIT ?",
+            values,
+        )
+        return self._database.understood(to_succession, rows)
+
     def _one_succession(self, condition: str, server: ServerUrl, key_id: str) -> Succession | None:
         rows = self._database.read(
             f"SELECT {SUCCESSION} FROM successions WHERE server = ? AND {condition}", (str(server), key_id)
@@ -222,6 +245,20 @@ class StateFile:
             return database.executemany(
                 "DELETE FROM owners WHERE server = ? AND owner = ?", [(str(server), owner) for owner in owners]
             ).rowcount
+
+
+def _plan_succession(database: sqlite3.Connection, one: Succession) -> None:
+    item, values = (one.server, one.old.id), from_succession(one)
+    database.execute("DELETE FROM successions WHERE (server, old_id) = (?, ?) AND phase = 'begun'", item)
+    database.execute(
+        f"INSERT OR IGNORE INTO successions ({SUCCESSION}) VALUES ({placeholders(values)})",
+        values,
+    )
+    database.execute(
+        "UPDATE successions SET plan = ?, kind = ? WHERE (server, old_id) = (?, ?)"
+        " AND phase IN ('begun', 'stored', 'proven')",
+        (one.plan, one.kind.value, *item),
+    )
 
 
 def _insert_succession(database: sqlite3.Connection, succession: Succession) -> None:

@@ -26,7 +26,7 @@ KEY = (
 RECEIPT = "key_id, sink, target, fingerprint, delivered_at, verified"
 SUCCESSION = (
     "server, old_id, old, kind, way, phase, scopes, expires_at, started_at, sinks, new_id, promoted_at, due,"
-    " ended_at, problem, actor, reason, plan"
+    " ended_at, problem, actor, reason, plan, owner, verified_at"
 )
 
 
@@ -174,6 +174,8 @@ def from_succession(one: Succession) -> SqlRow:
         one.actor,
         one.reason,
         one.plan,
+        one.old.owner,
+        time_text(one.verified_at),
     )
 
 
@@ -199,6 +201,7 @@ def to_succession(row: SqlRow) -> Succession:
         actor=str(row[15]),
         reason=_text(row[16]),
         plan=_text(row[17]),
+        verified_at=_moment(row[19]),
     )
 
 

@@ -38,10 +38,11 @@ CREATE TABLE successions (
     server TEXT NOT NULL, old_id TEXT NOT NULL, old TEXT NOT NULL, kind TEXT NOT NULL, way TEXT NOT NULL,
     phase TEXT NOT NULL, scopes TEXT NOT NULL, expires_at TEXT NOT NULL, started_at TEXT NOT NULL,
     sinks TEXT NOT NULL, new_id TEXT, promoted_at TEXT, due TEXT, ended_at TEXT, problem TEXT,
-    actor TEXT NOT NULL, reason TEXT, plan TEXT,
+    actor TEXT NOT NULL, reason TEXT, plan TEXT, owner TEXT NOT NULL, verified_at TEXT,
     PRIMARY KEY (server, old_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX successors ON successions (server, new_id) WHERE new_id IS NOT NULL
+CREATE INDEX successors ON successions (server, new_id) WHERE new_id IS NOT NULL;
+CREATE INDEX successions_of_owners ON successions (server, kind, owner, old_id)
 """
 _STEPS = (_TABLES, _FROM_1_TO_2, _FROM_2_TO_3)
 

@@ -1,0 +1,54 @@
+"""`blnkctl migrate verify`."""
+
+import typer
+
+from blnkctl.cli.held import held_secrets
+from blnkctl.cli.migrations import PlanFile, is_stopped, items_of, result_of, summary_of, tell_summary
+from blnkctl.cli.options import application, command
+from blnkctl.cli.progress import migration_progress
+from blnkctl.cli.rotations import verifier
+from blnkctl.cli.run import Run
+from blnkctl.domain.errors import Incomplete
+from blnkctl.usecases.migrate import Tally
+from blnkctl.usecases.migration_end import VerifyMigration, counted
+
+app = application("Verify a migration.", "blnkctl migrate verify")
+
+
+@command(
+    app,
+    "verify",
+    """
+    blnkctl migrate verify
+    blnkctl migrate verify --plan plan.json
+    """,
+)
+def verify(ctx: typer.Context, plan: PlanFile = None) -> int:
+    """Ask of each new key: is it listed with the scopes that it was to have, and does the server accept its secret?
+
+    The secret is the one that the store gives back. The request leaves no trace of use. Only what was verified here
+    may be finished.
+
+    Exit codes: 0 every one works, 5 secrets cannot be read here, 8 some do not, or are not recreated yet.
+    """
+    run = Run.of(ctx)
+    wiring = run.wiring
+    items = items_of(run, plan)
+    verification = VerifyMigration(
+        wiring.server, wiring.store, wiring.journal, wiring.clock, held_secrets(run), verifier(run)
+    )
+    total = sum(counted(items).values())
+    with run.signals.deferred(), migration_progress(run, "Verifying") as progress:
+        tally = verification.run(items, Tally(total), progress, is_stopped(run))
+    summary = summary_of(tally)
+    tell_summary(run, summary, "work")
+    errors = [*tally.errors, *([] if tally.stopped is None else [tally.stopped])]
+    if summary["pending"] and not errors:
+        errors = [_not_all(summary["pending"])]
+    return run.finish(result_of(run, items, summary, errors))
+
+
+def _not_all(count: int) -> Incomplete:
+    return Incomplete(
+        f"{count} keys are not recreated yet.", code="incomplete", hint="To go on: blnkctl migrate run PLAN"
+    )

@@ -1,0 +1,85 @@
+"""Planning a migration: every key of the selected owners, and what becomes of it. Changes nothing anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blnkctl.domain.errors import Incomplete, UsageError
+from blnkctl.domain.generations import Generation
+from blnkctl.domain.keys import ApiKey
+from blnkctl.domain.plans import Judged, PlanItem, plan_owner
+from blnkctl.domain.selectors import Selection
+from blnkctl.usecases.views import KeyView, Viewpoint
+
+if TYPE_CHECKING:
+    from blnkctl.usecases.listing import KeyReader
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedKey:
+    """A key as it is shown, and its item of the plan."""
+
+    view: KeyView
+    item: PlanItem
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlan:
+    """Judges keys against the generation that a plan is for. `sinks`: where new keys go, whatever old ones did."""
+
+    viewpoint: Viewpoint
+    goal: Generation
+    selection: Selection
+    sinks: tuple[str, ...] = ()
+
+    def of_lists(self, reader: KeyReader) -> Iterator[PlannedKey]:
+        """Yield the keys of each owner, as the server lists them.
+
+        Raises:
+            Incomplete: an owner could not be listed: an incomplete list is no plan.
+        """
+        selected = Selection(owners=self.selection.owners)
+        for owner in reader.owners_to_list(selected):
+            yield from self._of_owner(reader.views_of(owner, self.viewpoint))
+
+    def of_export(self, keys: Iterable[ApiKey]) -> Iterator[PlannedKey]:
+        """Yield the keys of an export, owner by owner.
+
+        Raises:
+            UsageError: an id stands there twice.
+        """
+        by_owner: dict[str, dict[str, ApiKey]] = {}
+        for key in keys:
+            rows = by_owner.setdefault(key.owner, {})
+            if key.id in rows:
+                raise UsageError(
+                    f"The export holds {key.id} twice. Nothing was sent.",
+                    code="bad_export",
+                    hint="Export the keys anew: an export has one line a key.",
+                )
+            rows[key.id] = key
+        wanted = self.selection.owners
+        for owner in sorted(by_owner):
+            if wanted is None or owner in wanted:
+                yield from self._of_owner(self.viewpoint.judge(list(by_owner[owner].values())))
+
+    def _of_owner(self, views: Sequence[KeyView]) -> Iterator[PlannedKey]:
+        judged = [Judged(view.key, view.status, view.superseded_by is not None) for view in views]
+        items = plan_owner(judged, self.goal, {view.key.id: self._sinks_of(view) for view in views})
+        for view, item in zip(views, items, strict=True):
+            if self.selection.fits(view.key, view.status):
+                yield PlannedKey(view, item)
+
+    def _sinks_of(self, view: KeyView) -> tuple[str, ...]:
+        return self.sinks or tuple(receipt.sink for receipt in view.receipts)
+
+
+def owner_missing(problem: Exception) -> Incomplete:
+    """Return the error for a plan that would lack an owner."""
+    return Incomplete(
+        f"{problem} Nothing was planned.",
+        code="list_incomplete",
+        hint="Leave that owner out with --owner, or try again.",
+    )
