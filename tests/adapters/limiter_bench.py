@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import heappop, heappush
@@ -24,7 +25,6 @@ class SharedClock:
         self._now = START
         self._sleepers: list[tuple[float, int, threading.Event]] = []
         self._count = 0
-        self._ended = threading.Event()
 
     def now(self) -> datetime:
         """Return a time that never changes."""
@@ -42,13 +42,12 @@ class SharedClock:
         mine.wait()
 
     def run(self, works: list[Callable[[], None]]) -> None:
-        """Run every work in a thread of its own, until all are done."""
-        threads = [threading.Thread(target=self._work, args=(self._enter(self._now), work)) for work in works]
-        for thread in threads:
-            thread.start()
-        self._wake_next()
-        for thread in threads:
-            thread.join()
+        """Run every work in a thread of its own, until all are done; raise what one of them raised."""
+        with ThreadPoolExecutor(len(works)) as pool:
+            running = [pool.submit(self._work, self._enter(self._now), work) for work in works]
+            self._wake_next()
+        for ended in running:
+            ended.result()
 
     def _enter(self, until: float) -> threading.Event:
         self._count += 1
