@@ -1,7 +1,6 @@
 """`Pacer` against the sandbox's own limiter: how much passes of what could, and how little is refused."""
 
 import json
-import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -173,15 +172,18 @@ def test_no_sleep_is_longer_than_a_second_so_that_a_signal_is_heard() -> None:
     assert bench.clock.longest_sleep <= 1.0
 
 
-def test_a_turn_that_would_come_too_late_is_refused_at_once() -> None:
+def test_a_turn_that_does_not_come_in_time_is_given_up() -> None:
+    given_up: list[bool] = []
     clock = SharedClock()
     pacer = Pacer(clock)
     turn = pacer.take("/api-keys", START + 5)
     assert turn is not None
     pacer.settle(turn, Notice(False, 0.1, 0))
 
-    assert pacer.take("/api-keys", START + 5) is None
-    assert clock.monotonic() == START
+    clock.run([lambda: given_up.append(pacer.take("/api-keys", START + 5) is None)])
+
+    assert given_up == [True]
+    assert clock.monotonic() == START + 5
 
 
 def test_each_path_has_a_bucket_of_its_own_and_not_all_are_remembered() -> None:
@@ -361,7 +363,7 @@ def test_each_of_many_keys_is_masked_in_its_own_answer(start_troubled: Serve) ->
 
 def test_a_limiter_that_stays_at_zero_ends_every_thread(start_troubled: Serve) -> None:
     troubled = start_troubled(rate_limit=RateLimit(0.001, 1))
-    transport = Transport(Connection(parse_server_url(troubled.url), 1.5), SystemClock())
+    transport = Transport(Connection(parse_server_url(troubled.url), 0.7), SystemClock())
     codes: list[str] = []
     begun = monotonic()
 
@@ -376,4 +378,4 @@ def test_a_limiter_that_stays_at_zero_ends_every_thread(start_troubled: Serve) -
     transport.close()
 
     assert codes == ["rate_limited"] * 7
-    assert math.floor(monotonic() - begun) < 10
+    assert monotonic() - begun < 7

@@ -22,7 +22,7 @@ _RESERVE = 3  # of requests, for other programs and for what is known too late
 _HOLD = 0.2
 _ENOUGH_TO_MEASURE = 4
 _FIRST_GUESS = 10.0
-_LEAST = 0.2
+_LEAST = 1.0  # slower ones are met by the pauses after a 429
 _AFTER_A_REFUSAL = 0.95
 _AT_LEAST_KEPT = 0.8
 _GENTLE_GROWTH = 0.0004  # back at the limit after a hundred requests, refused after two hundred
@@ -230,7 +230,10 @@ class Pacer:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, path: str, give_up_at: float) -> Turn | None:
-        """Wait for the turn of a request; None where it comes too late. Each turn must be settled."""
+        """Wait for the turn of a request; None where it did not come in time. Each turn must be settled.
+
+        It waits even where it is known to come too late: a bulk would else fail all of its work in a moment.
+        """
         with self._queued(path) as (bucket, place):
             while True:
                 with self._lock:
@@ -239,9 +242,9 @@ class Pacer:
                     if wait <= _NO_WAIT:
                         bucket.waiting.remove(place)
                         return bucket.send(now)
-                if now + wait > give_up_at:
+                if now >= give_up_at:
                     return None
-                self._clock.sleep(min(wait, _LONGEST_SLEEP))
+                self._clock.sleep(min(wait, give_up_at - now, _LONGEST_SLEEP))
 
     def settle(self, turn: Turn, notice: Notice | None) -> None:
         """Learn from what came back, None where nothing did."""
