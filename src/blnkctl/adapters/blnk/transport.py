@@ -178,7 +178,7 @@ class Transport:
     def _turn(self, request: Request, give_up_at: float) -> Turn:
         turn = self._pacer.take(request.bucket, give_up_at)
         if turn is None:
-            raise self._rate_limited("lets so few requests through that this one's turn did not come in time")
+            raise self._rate_limited()
         return turn
 
     def read(self, response: httpx.Response) -> Answer:
@@ -337,9 +337,9 @@ class Transport:
             hint="Try again, or give it longer with --timeout.",
         )
 
-    def _rate_limited(self, what: str = "kept answering 429 (too many requests)") -> ServerTrouble:
+    def _rate_limited(self) -> ServerTrouble:
         return ServerTrouble(
-            f"{self._connection.url} {what}.",
+            f"{self._connection.url} kept answering 429 (too many requests), or was about to.",
             code="rate_limited",
             hint="Wait, then run this again; or be more patient with --timeout 5m.",
         )
