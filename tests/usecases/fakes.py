@@ -692,11 +692,9 @@ class InProcess(Transport):
         self.connections = 0
         self._emulator = emulator
 
-    def _http(self) -> httpx.Client:
-        if self._client is None:
-            self.connections += 1
-            self._client = httpx.Client(transport=httpx.MockTransport(self._answer))
-        return self._client
+    def _new_client(self) -> httpx.Client:
+        self.connections += 1
+        return httpx.Client(transport=httpx.MockTransport(self._answer))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         target = request.url.raw_path.decode("latin-1")

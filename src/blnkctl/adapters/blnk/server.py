@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -48,13 +49,14 @@ _WITHOUT_SECURE_MODE = "authenticated API key principal missing"
 
 
 class BlnkServer:
-    """A `KeyServer`. The admin key is fetched when the first request needs it."""
+    """A `KeyServer`, for any number of threads. The admin key is fetched once, when the first request needs it."""
 
     def __init__(self, url: ServerUrl, transport: Transport, admin_key: Callable[[], Secret], clock: Clock) -> None:
         self.url = url
         self._transport = transport
         self._fetch_admin_key = admin_key
         self._admin_key: Secret | None = None
+        self._admin_key_lock = Lock()
         self._clock = clock
 
     def close(self) -> None:
@@ -136,10 +138,8 @@ class BlnkServer:
 
     def probe(self, secret: Secret, *, fresh_connection: bool = False) -> ProbeAnswer:
         """Ask a path that exists nowhere: 403 for an unknown resource means that the key authenticated."""
-        if fresh_connection:
-            self.close()
         try:
-            answer = self._transport.ask(Request("GET", PROBE, secret))
+            answer = self._transport.ask(Request("GET", PROBE, secret, is_apart=fresh_connection))
         except ServerTrouble as trouble:
             return ProbeAnswer(ProbeVerdict.UNDECIDED, trouble.message.removesuffix("."))
         return _read_probe(answer)
@@ -148,9 +148,10 @@ class BlnkServer:
         return self._transport.ask(Request(method, path, self._admin(), body))
 
     def _admin(self) -> Secret:
-        if self._admin_key is None:
-            self._admin_key = self._fetch_admin_key()
-        return self._admin_key
+        with self._admin_key_lock:
+            if self._admin_key is None:
+                self._admin_key = self._fetch_admin_key()
+            return self._admin_key
 
     def _read_ownerless_list(self, answer: Answer) -> tuple[Generation | None, bool]:
         """Return the generation, None for 0.14.2 and older, and whether secure mode is on as far as seen."""

@@ -1,6 +1,7 @@
-"""Requests to one server over httpx: sending, pacing, reading with limits, and what a missing answer means.
+"""Requests to one server over httpx: sending, reading with limits, and what a missing answer means.
 
-Knows no API: what an answer says is `server`'s business.
+For any number of threads. Knows no API: what an answer says is `server`'s business; and no limiter: when the next
+request may go is `pacing`'s.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import logging
 import re
 import ssl
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
 
 import httpx
 
 from blnkctl import __version__
+from blnkctl.adapters.blnk.echoes import SentKeys
+from blnkctl.adapters.blnk.pacing import Notice, Pacer, Turn, read_notice
 from blnkctl.domain.errors import BlnkctlError, NotConfigured, ServerTrouble, Unreachable
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.secret import MASK, Secret
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from blnkctl.ports import Clock
 
 LONGEST_ANSWER = 1 << 20
-_REMEMBERED_KEYS = 128  # more than one search of a text sends
 _FIRST_PAUSE = 0.2
 _SLOW = 1.0
 _POST_PATIENCE = 30.0
@@ -41,6 +41,7 @@ _NOT_VALID_NOW = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_E
 _ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 # No compression: a few bytes could otherwise become more than fits into memory.
 _HEADERS = {"User-Agent": f"blnkctl/{__version__}", "Accept": "application/json", "Accept-Encoding": "identity"}
+_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=32)  # no thread waits for another's
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 
 
@@ -60,12 +61,21 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `path` may carry a query; `body` is JSON text."""
+    """One request. `path` may carry a query; `body` is JSON text.
+
+    `is_apart` asks for a connection of its own, which a balancer may lead to another process of the server.
+    """
 
     method: str
     path: str
     key: Secret | None = None
     body: bytes | None = None
+    is_apart: bool = False
+
+    @property
+    def bucket(self) -> str:
+        """Return what the limiter counts by, beside the client's address."""
+        return self.path.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +123,18 @@ class Transport:
         self._connection = connection
         self._clock = clock
         self._client: httpx.Client | None = None
-        self._sent_keys: deque[Secret] = deque(maxlen=_REMEMBERED_KEYS)
+        self._tls: ssl.SSLContext | None = None
+        self._lock = Lock()
+        self._pacer = Pacer(clock)
+        self._sent_keys = SentKeys()
         _silence_header_logs()
 
     def close(self) -> None:
-        """Close the connections; the next request opens a new one."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the connections, when no thread has a request under way; the next request opens a new one."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def ask(self, request: Request) -> Answer:
         """Send a request and read its answer, of at most 1 MiB, within the time limit.
@@ -135,13 +149,10 @@ class Transport:
     @contextmanager
     def stream(self, request: Request) -> Iterator[httpx.Response]:
         """Send a request, and again while the limiter says 429 (then nothing was done); the body is yet to come."""
-        patience = self._connection.timeout
-        if request.method == "POST":  # `recover` counts from the first attempt
-            patience = min(patience, _POST_PATIENCE)
-        give_up_at = self._clock.monotonic() + patience
+        turn, give_up_at = self._first_turn(request)
         pause = _FIRST_PAUSE
         while True:
-            with self._sent(request) as response:
+            with self._sent(request, turn) as response:
                 if response.status_code != 429:
                     yield response
                     return
@@ -152,6 +163,23 @@ class Transport:
             if self._clock.monotonic() + wait > give_up_at:
                 raise self._rate_limited()
             self._clock.sleep(wait)
+            turn = self._turn(request, give_up_at)
+
+    def _first_turn(self, request: Request) -> tuple[Turn, float]:
+        """Return the first turn, and until when to go on if it is refused: that has not begun while it waits."""
+        patience = self._connection.timeout
+        if request.method != "POST":
+            turn = self._turn(request, self._clock.monotonic() + patience)
+            return turn, self._clock.monotonic() + patience
+        # `recover` counts from before the wait, so all of it has to end in time.
+        give_up_at = self._clock.monotonic() + min(patience, _POST_PATIENCE)
+        return self._turn(request, give_up_at), give_up_at
+
+    def _turn(self, request: Request, give_up_at: float) -> Turn:
+        turn = self._pacer.take(request.bucket, give_up_at)
+        if turn is None:
+            raise self._rate_limited()
+        return turn
 
     def read(self, response: httpx.Response) -> Answer:
         """Read the body of an answer that must be short."""
@@ -160,18 +188,11 @@ class Transport:
             body += chunk
             if len(body) > LONGEST_ANSWER:
                 raise self.not_blnks("more than 1 MiB")
-        return Answer(response.status_code, response.headers, self._masked(bytes(body)))
+        return Answer(response.status_code, response.headers, self._sent_keys.masked(bytes(body)))
 
     def masked(self, text: str) -> str:
         """Return a server's words without the keys that it was sent: proxies quote headers back."""
-        return self._masked(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-
-    def _masked(self, content: bytes) -> bytes:
-        for sent in self._sent_keys:
-            key = sent.reveal()
-            for shape in {key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1]}:
-                content = content.replace(shape.encode(), MASK.encode())
-        return content
+        return self._sent_keys.masked(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def chunks(self, response: httpx.Response) -> Iterator[bytes]:
         """Yield a body as it arrives, within the time limit, which a trickle would stretch without end."""
@@ -195,19 +216,34 @@ class Transport:
         )
 
     @contextmanager
-    def _sent(self, request: Request) -> Iterator[httpx.Response]:
-        if request.key is not None and request.key not in self._sent_keys:
-            self._sent_keys.append(request.key)
-        headers = {} if request.key is None else {"X-Blnk-Key": request.key.reveal()}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
-        _check_host(self._connection.url)
-        client = self._http()
+    def _sent(self, request: Request, turn: Turn) -> Iterator[httpx.Response]:
+        known = nullcontext() if request.key is None else self._sent_keys.under_way(request.key)
+        with known, self._settling(turn) as settle, self._lent_client(request) as client:
+            response = self._send(client, request)
+            settle(read_notice(response.status_code, response.headers))
+            try:
+                yield response
+            finally:
+                response.close()
+
+    @contextmanager
+    def _settling(self, turn: Turn) -> Iterator[Callable[[Notice], None]]:
+        """Give the pacer what is noticed; without an answer, that there is none."""
+        noticed: list[Notice] = []
+
+        def settle(notice: Notice) -> None:
+            noticed.append(notice)
+            self._pacer.settle(turn, notice)
+
+        try:
+            yield settle
+        finally:
+            if not noticed:
+                self._pacer.settle(turn, None)
+
+    def _send(self, client: httpx.Client, request: Request) -> httpx.Response:
         started = time.monotonic()
-        built = client.build_request(
-            request.method, f"{self._connection.url}{request.path}", headers=headers, content=request.body
-        )
-        built.headers = _MaskedHeaders(built.headers)
+        built = self._build(client, request)
         tunnel = _Tunnel()
         built.extensions["trace"] = tunnel.notice
         try:
@@ -216,10 +252,16 @@ class Transport:
         except httpx.HTTPError as error:
             raise self._no_answer(error, is_sent=not tunnel.is_being_dug) from None
         self._trace(request, response.status_code, time.monotonic() - started)
-        try:
-            yield response
-        finally:
-            response.close()
+        return response
+
+    def _build(self, client: httpx.Client, request: Request) -> httpx.Request:
+        headers = {} if request.key is None else {"X-Blnk-Key": request.key.reveal()}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        url = f"{self._connection.url}{request.path}"
+        built = client.build_request(request.method, url, headers=headers, content=request.body)
+        built.headers = _MaskedHeaders(built.headers)
+        return built
 
     @contextmanager
     def _telling_if_slow(self) -> Iterator[None]:
@@ -234,21 +276,40 @@ class Transport:
         finally:
             timer.cancel()
 
-    def _http(self) -> httpx.Client:
-        if self._client is None:
-            is_https = self._connection.url.scheme == "https"
-            tls = _tls_context(self._connection.ca_file) if is_https else False
-            try:
-                self._client = httpx.Client(
-                    verify=tls,
-                    trust_env=is_https,
-                    follow_redirects=False,
-                    timeout=self._connection.timeout,
-                    headers=_HEADERS,
-                )
-            except (ImportError, ValueError, httpx.InvalidURL):
-                raise _unusable_proxy(self._connection.url) from None
-        return self._client
+    @contextmanager
+    def _lent_client(self, request: Request) -> Iterator[httpx.Client]:
+        _check_host(self._connection.url)
+        if not request.is_apart:
+            yield self._shared_client()
+            return
+        with self._lock:
+            client = self._new_client()
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def _shared_client(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._new_client()
+            return self._client
+
+    def _new_client(self) -> httpx.Client:
+        is_https = self._connection.url.scheme == "https"
+        if is_https and self._tls is None:
+            self._tls = _tls_context(self._connection.ca_file)
+        try:
+            return httpx.Client(
+                verify=self._tls or False,
+                trust_env=is_https,
+                follow_redirects=False,
+                timeout=self._connection.timeout,
+                limits=_CONNECTIONS,
+                headers=_HEADERS,
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):
+            raise _unusable_proxy(self._connection.url) from None
 
     def _trace(self, request: Request, status: int, seconds: float) -> None:
         if self._connection.trace is not None:
@@ -278,7 +339,7 @@ class Transport:
 
     def _rate_limited(self) -> ServerTrouble:
         return ServerTrouble(
-            f"{self._connection.url} kept answering 429 (too many requests).",
+            f"{self._connection.url} kept answering 429 (too many requests), or was about to.",
             code="rate_limited",
             hint="Wait, then run this again; or be more patient with --timeout 5m.",
         )
