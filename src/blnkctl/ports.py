@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
 from blnkctl.domain.operations import KnownKey, Operation
+from blnkctl.domain.plans import PlanHeader, PlanItem
 from blnkctl.domain.probes import ProbeAnswer, ServerProfile
 from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.secret import Secret
@@ -322,6 +324,23 @@ class Sinks(Protocol):
 
     def open(self, filled: FilledSink) -> Sink:
         """Return the sink that an address means for one key; nothing is touched."""
+
+
+class Plan(Protocol):
+    """A plan file that was read to its end and found whole. `recreated` and `skipped` count its items."""
+
+    path: Path
+    header: PlanHeader
+    digest: str
+    recreated: int
+    skipped: int
+
+    def items(self) -> Iterator[PlanItem]:
+        """Yield the items, read anew.
+
+        Raises:
+            UsageError: the file was changed meanwhile.
+        """
 
 
 class Reporter(Protocol):

@@ -28,9 +28,9 @@ _AT_ONCE = 1 << 16
 _GENERATIONS = {one.label: one for one in Generation}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CheckedPlan:
-    """A plan file that was read to its end and found whole. `recreated` and `skipped` count its items."""
+    """A `Plan` in a file."""
 
     path: Path
     header: PlanHeader

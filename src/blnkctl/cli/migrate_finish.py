@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from blnkctl.cli.migrations import PlanFile, is_stopped, items_of, result_of, summary_of, tell_summary
+from blnkctl.cli.migrations import PlanOption, is_stopped, items_of, result_of, summary_of, tell_summary
 from blnkctl.cli.options import application, command
 from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.rotations import revoker
@@ -27,7 +27,7 @@ app = application("Finish a migration.", "blnkctl migrate finish")
 def finish(
     ctx: typer.Context,
     after: Annotated[str, typer.Option("--after", metavar="D", help="Only what was recreated so long ago.")] = "48h",
-    plan: PlanFile = None,
+    plan: PlanOption = None,
 ) -> int:
     """Revoke the old rows of keys that were verified, not before --after since they were recreated.
 

@@ -6,7 +6,7 @@ from itertools import groupby
 import typer
 
 from blnkctl.cli.formats import Record, time_or_none
-from blnkctl.cli.migrations import PlanFile, items_of
+from blnkctl.cli.migrations import PlanOption, items_of
 from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
@@ -27,7 +27,7 @@ _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}
     blnkctl migrate report --plan plan.json -o csv > migration.csv
     """,
 )
-def report(ctx: typer.Context, plan: PlanFile = None) -> int:
+def report(ctx: typer.Context, plan: PlanOption = None) -> int:
     """Write down what was done, owner by owner: which key, by which other, when, by whom and why. Holds no secrets.
 
     Markdown, unless -o names another format.

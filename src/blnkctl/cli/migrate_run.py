@@ -34,7 +34,7 @@ from blnkctl.usecases.planning import MakePlan
 from blnkctl.usecases.successors import CarrySuccessor
 
 if TYPE_CHECKING:
-    from blnkctl.adapters.plans import CheckedPlan
+    from blnkctl.ports import Plan
 
 app = application("Run a migration.", "blnkctl migrate run plan.json")
 CONCURRENCY = 4
@@ -106,7 +106,7 @@ def run_plan(
 # --- before anything is sent --------------------------------------------------------------------
 
 
-def _planned_now(run: Run) -> "CheckedPlan":
+def _planned_now(run: Run) -> "Plan":
     """Plan for all known owners, and write the plan, so that it can be gone on with."""
     reader = key_reader(run, for_bulk_change=True)
     counts: dict[str, int] = {}
@@ -132,11 +132,11 @@ def _counted(records: Iterator[Record], counts: dict[str, int]) -> Iterator[Reco
         yield record
 
 
-def _recreated(checked: "CheckedPlan") -> Iterator[PlanItem]:
+def _recreated(checked: "Plan") -> Iterator[PlanItem]:
     return (item for item in checked.items() if item.action is Action.RECREATE)
 
 
-def _check_places(run: Run, checked: "CheckedPlan") -> None:
+def _check_places(run: Run, checked: "Plan") -> None:
     """Refuse two keys that would land in one place, and a store that takes fewer."""
     refuse_too_many(run.wiring.store, checked.recreated)
     planned = (
@@ -147,7 +147,7 @@ def _check_places(run: Run, checked: "CheckedPlan") -> None:
     delivery(run).check_apart(planned)
 
 
-def _confirm(run: Run, checked: "CheckedPlan", take_over: bool) -> None:
+def _confirm(run: Run, checked: "Plan", take_over: bool) -> None:
     wide = [
         item
         for item in _recreated(checked)
@@ -161,7 +161,7 @@ def _confirm(run: Run, checked: "CheckedPlan", take_over: bool) -> None:
     run.confirmer().approve(f"Recreate {what}?", consequence=consequence)
 
 
-def _take_in(run: Run, checked: "CheckedPlan") -> None:
+def _take_in(run: Run, checked: "Plan") -> None:
     """Let the journal know what the plan begins: from here on it is the journal that is gone by."""
     now, wiring = run.wiring.clock.now(), run.wiring
     page: list[Succession] = []
@@ -173,7 +173,7 @@ def _take_in(run: Run, checked: "CheckedPlan") -> None:
     wiring.journal.plan_successions(page)
 
 
-def _migration(run: Run, checked: "CheckedPlan", take_over: bool, order: MigrateOrder) -> MigrateKeys:
+def _migration(run: Run, checked: "Plan", take_over: bool, order: MigrateOrder) -> MigrateKeys:
     wiring, delivering, held = run.wiring, delivery(run), held_secrets(run)
     mint = MintKey(wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.unhurried)
     carry = CarrySuccessor(wiring.server, wiring.store, wiring.journal, wiring.clock, held, verifier(run), delivering)
@@ -200,7 +200,7 @@ def _migration(run: Run, checked: "CheckedPlan", take_over: bool, order: Migrate
 # --- afterwards ---------------------------------------------------------------------------------
 
 
-def _end(run: Run, checked: "CheckedPlan", items: MigrationItems, tally: Tally) -> int:
+def _end(run: Run, checked: "Plan", items: MigrationItems, tally: Tally) -> int:
     summary = counted(items)
     tell_summary(run, summary, "are recreated")
     errors = _errors(checked, tally, summary)
@@ -209,7 +209,7 @@ def _end(run: Run, checked: "CheckedPlan", items: MigrationItems, tally: Tally) 
     return run.finish(result_of(run, items, summary, errors))
 
 
-def _errors(checked: "CheckedPlan", tally: Tally, summary: dict[str, int]) -> list[BlnkctlError]:
+def _errors(checked: "Plan", tally: Tally, summary: dict[str, int]) -> list[BlnkctlError]:
     """Return what went wrong, and last the command that goes on."""
     errors = [*tally.errors]
     if tally.stopped is not None and tally.stopped not in errors:

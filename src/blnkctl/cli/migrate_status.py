@@ -2,7 +2,7 @@
 
 import typer
 
-from blnkctl.cli.migrations import PlanFile, items_of, result_of, tell_summary
+from blnkctl.cli.migrations import PlanOption, items_of, result_of, tell_summary
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
 from blnkctl.usecases.migration_end import counted
@@ -18,7 +18,7 @@ app = application("Show a migration.", "blnkctl migrate status")
     blnkctl migrate status --plan plan.json -o json
     """,
 )
-def status(ctx: typer.Context, plan: PlanFile = None) -> int:
+def status(ctx: typer.Context, plan: PlanOption = None) -> int:
     """Show how far a migration is, from the journal here alone. The table names what is not done yet.
 
     Exit codes: 0, 2 the plan is not in order.

@@ -3,7 +3,7 @@
 import typer
 
 from blnkctl.cli.held import held_secrets
-from blnkctl.cli.migrations import PlanFile, is_stopped, items_of, result_of, summary_of, tell_summary
+from blnkctl.cli.migrations import PlanOption, is_stopped, items_of, result_of, summary_of, tell_summary
 from blnkctl.cli.options import application, command
 from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.rotations import verifier
@@ -23,7 +23,7 @@ app = application("Verify a migration.", "blnkctl migrate verify")
     blnkctl migrate verify --plan plan.json
     """,
 )
-def verify(ctx: typer.Context, plan: PlanFile = None) -> int:
+def verify(ctx: typer.Context, plan: PlanOption = None) -> int:
     """Ask of each new key: is it listed with the scopes that it was to have, and does the server accept its secret?
 
     The secret is the one that the store gives back. The request leaves no trace of use. Only what was verified here

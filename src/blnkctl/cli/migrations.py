@@ -18,15 +18,15 @@ from blnkctl.usecases.migration_end import MigrationItems
 from blnkctl.usecases.views import KeyView, key_from_index
 
 if TYPE_CHECKING:
-    from blnkctl.adapters.plans import CheckedPlan
+    from blnkctl.ports import Plan
 
-PlanFile = Annotated[
+PlanOption = Annotated[
     str | None, typer.Option("--plan", metavar="PLAN", help="The items of this plan (default: all that were begun).")
 ]
 ITEM_COLUMNS = ("old", "new", "phase", "error")
 
 
-def read_plan(run: Run, path: str) -> "CheckedPlan":
+def read_plan(run: Run, path: str) -> "Plan":
     """Read a plan that is for the server in use.
 
     Raises:
