@@ -1,6 +1,7 @@
 """Measures whole commands as multiples of `python -I -c pass`: interleaved, medians, against a sandbox on loopback.
 
 The age identity is bare and the admin key comes from the environment; `keys list` lists fifty keys.
+With `migrate` it is migrations that are measured.
 """
 
 import json
@@ -95,6 +96,11 @@ def measure(bench: Bench, runs: int) -> tuple[float, dict[str, float]]:
 
 def main() -> int:
     """Print the table; the exit code tells whether every budget was kept."""
+    if sys.argv[1:2] == ["migrate"]:
+        from bench_migrate import MANY
+        from bench_migrate import main as measure_migrations
+
+        return measure_migrations(int(sys.argv[2]) if len(sys.argv) > 2 else MANY)
     runs = max(int(sys.argv[1]) if len(sys.argv) > 1 else LEAST_RUNS, LEAST_RUNS)
     with tempfile.TemporaryDirectory(prefix="blnkctl-bench-") as home, sandbox() as server:
         bench = Bench(environment_for(server, Path(home)))

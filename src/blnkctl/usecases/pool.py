@@ -5,6 +5,7 @@ What feeds them runs in a thread of its own and keeps a little ahead, so that me
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
@@ -31,6 +32,7 @@ class Pool(Generic[Piece]):
         Raises:
             BaseException: what a thread did not expect; it stopped all.
         """
+        gc.enable()  # short commands do without; what runs for long must let go of what it used
         started = [self._start(self._feed, pieces), *(self._start(self._work, work) for _ in range(self.threads))]
         for thread in started:
             while thread.is_alive():
