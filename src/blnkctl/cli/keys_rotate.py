@@ -37,7 +37,7 @@ from blnkctl.domain.times import add_duration, parse_moment
 from blnkctl.usecases.chains import ends_of_chains
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.listing import KeyReader, the_one
-from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation
+from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation, RotationPhase
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 app = application("Replace keys.", "blnkctl keys rotate KEY")
@@ -139,7 +139,10 @@ def rotate(
     if dry_run:
         return run.finish(result_of([rotation.plan(view, request, viewpoint) for view in views]))
     _confirm(run, views, request, is_bulk=is_bulk)
-    return run.finish(result_of(_rotate(run, rotation, views, request, viewpoint)))
+    rotations = _rotate(run, rotation, views, request, viewpoint)
+    if any(one.phase is RotationPhase.STAGED for one in rotations):
+        run.terminal.note("What is staged works on until it is due; to revoke what is due: blnkctl keys finish")
+    return run.finish(result_of(rotations))
 
 
 # --- what is asked for --------------------------------------------------------------------------

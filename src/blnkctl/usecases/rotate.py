@@ -471,7 +471,7 @@ def _as_superseded(view: KeyView, succession: Succession) -> KeyView:
 def _what_goes_on(old: KeyView, new: KeyView, succession: Succession) -> str:
     if succession.is_open:
         return f"Going on with the rotation of {old.key.id} to {new.key.id}."
-    return f"{old.key.id} was rotated to {new.key.id} before, and works on until: blnkctl keys finish"
+    return f"{old.key.id} was rotated to {new.key.id} before; going on from there."
 
 
 def _recipient(key: ApiKey) -> Recipient:
