@@ -188,11 +188,11 @@ def test_a_key_that_works_no_more_has_a_successor_that_works(
     first = start_sandbox("0.12.0" if which == "dead" else "0.15.2", data=file)
     old = created(blnkctl.use(first), *CREATE, "--expires", "1d" if which == "dead" else "2s")
     first.stop()
-    time.sleep(0.1 if which == "dead" else 2)
+    time.sleep(0.1 if which == "dead" else 3)
     server = start_sandbox("0.15.2", data=file, port=int(first.url.rpartition(":")[2]))
 
     by_default = rotate(blnkctl, "--owner", "acme", "--yes")
-    (row,) = rotate(blnkctl, "acme/billing")
+    (row,) = rotate(blnkctl, "acme/billing", "--expires", "1d")
 
     assert (by_default, row["old"]["status"], row["phase"]) == ([], which, "staged")
     assert data(blnkctl.run("keys", "verify", "acme/billing", "-o", "json"))[0]["authenticates"]
