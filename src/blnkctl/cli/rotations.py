@@ -18,6 +18,7 @@ from blnkctl.usecases.finish import FinishRotations
 from blnkctl.usecases.listing import KeyReader
 from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 from blnkctl.usecases.mint import MintKey
+from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import RevokeKeys
 from blnkctl.usecases.rotate import RotateKeys, Rotation
 from blnkctl.usecases.secrets import VerifyKey
@@ -48,6 +49,7 @@ def rotator(run: Run, reader: KeyReader) -> RotateKeys:
         adopter=adopter(run),
         recover=recovery(run),
         revoker=revoker(run),
+        refusal=AwaitRefusal(wiring.server, wiring.clock, run.terminal, held),
     )
 
 
@@ -93,7 +95,7 @@ def verifier(run: Run) -> VerifyKey:
 def result_of(rotations: Sequence[Rotation]) -> Result:
     """Return what is shown of rotations."""
     errors = [failure(one.error, len(rotations)) for one in rotations if one.error is not None]
-    table = Table(("key", "old", "new", "phase", "due"), _cells)
+    table = Table(("key", "phase", "due", "new", "old"), _cells)
     return Result([_record(one) for one in rotations], errors=errors, table=table)
 
 
@@ -112,4 +114,4 @@ def _cells(record: Record) -> list[str]:
     name = escape_unsafe(f"{old['owner']}/{old['name']}")
     new_id = str(new["id"]) if isinstance(new, dict) else "-"
     when = "-" if due is None else relative(due, datetime.now(UTC))
-    return [name, str(old["id"]), new_id, str(record["phase"]), when]
+    return [name, str(record["phase"]), when, new_id, str(old["id"])]
