@@ -35,6 +35,7 @@ from blnkctl.usecases.adopt import AdoptSecret
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
 from blnkctl.usecases.deliver import DeliverSecret
 from blnkctl.usecases.identify import IdentifyKeys, Place
+from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 from blnkctl.usecases.recover import Recover, Recovered
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
 from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
@@ -591,7 +592,7 @@ class Bench:
     @property
     def held(self) -> HeldSecrets:
         """Return who reads stored secrets."""
-        return HeldSecrets(URL, {"age": self.store}, self.journal, self.clock)
+        return HeldSecrets(URL, {self.store.kind: self.store}, self.journal, self.clock)
 
     def create(self, request: CreateRequest | None = None) -> CreateResult:
         """Create a key."""
@@ -606,13 +607,14 @@ class Bench:
             reporter=self.reporter,
             delivery=self.delivery,
             held=self.held,
+            elsewhere=FindMadeElsewhere(self.server, self.store, self.delivery, self.slow_forms, self.clock),
         ).run(request or a_request())
 
     def recover(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> list[Recovered]:
         """Recover."""
         return Recover(
             server=self.server,
-            stores={"age": self.store},
+            stores={self.store.kind: self.store},
             journal=self.journal,
             locks=self.locks,
             clock=self.clock,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from blnkctl.cli.adoption import adopter
+from blnkctl.cli.adoption import adopter, made_elsewhere
 from blnkctl.cli.bulk import failure
 from blnkctl.cli.formats import Record, key_record, time_or_none
 from blnkctl.cli.held import held_secrets
@@ -16,7 +16,6 @@ from blnkctl.domain.finishing import DrainRule
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.usecases.finish import FinishRotations
 from blnkctl.usecases.listing import KeyReader
-from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 from blnkctl.usecases.mint import MintKey
 from blnkctl.usecases.revoke import RevokeKeys
 from blnkctl.usecases.rotate import RotateKeys, Rotation
@@ -38,13 +37,15 @@ def rotator(run: Run, reader: KeyReader) -> RotateKeys:
         approver=run.confirmer(),
         reporter=run.terminal,
         reader=reader,
-        mint=MintKey(wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.signals),
+        mint=MintKey(
+            wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.signals, _verifier(run)
+        ),
         successor=CarrySuccessor(
             wiring.server, wiring.store, wiring.journal, wiring.clock, held, _verifier(run), delivering
         ),
         delivery=delivering,
         held=held,
-        elsewhere=_elsewhere(run),
+        elsewhere=made_elsewhere(run),
         adopter=adopter(run),
         recover=recovery(run),
         revoker=_revoker(run),
@@ -61,16 +62,11 @@ def finisher(run: Run, reader: KeyReader, rule: DrainRule) -> FinishRotations:
         clock=wiring.clock,
         reporter=run.terminal,
         reader=reader,
-        elsewhere=_elsewhere(run),
+        elsewhere=made_elsewhere(run),
         verifier=_verifier(run),
         revoker=_revoker(run),
         rule=rule,
     )
-
-
-def _elsewhere(run: Run) -> FindMadeElsewhere:
-    wiring = run.wiring
-    return FindMadeElsewhere(wiring.server, wiring.store, delivery(run), wiring.bcrypt_forms, wiring.clock)
 
 
 def _revoker(run: Run) -> RevokeKeys:

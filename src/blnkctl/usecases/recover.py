@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from shlex import quote
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import (
     RECOVER_HINT,
@@ -36,6 +38,7 @@ from blnkctl.usecases.guards import (
     telling,
 )
 from blnkctl.usecases.mint import known_from
+from blnkctl.usecases.sink_store import as_used_by
 
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter, SecretStore
@@ -253,7 +256,8 @@ class Recover:
         """Return the store that the operation used, if it is here and still the same one."""
         store = self.stores.get(operation.store or "")
         try:
-            return store if store is not None and store.store_id == operation.store_id else None
+            is_here = store is not None and store.store_id == operation.store_id
+            return None if store is None or not is_here else as_used_by(store, operation)
         except (NotConfigured, StoreUnavailable):
             return None
 
@@ -299,9 +303,26 @@ class Recover:
         row = found.matches[0]
         store = self._store_of(operation)
         if store is not None and not self.dry_run:
-            self._record(operation, row, _read_if_possible(store, EntryName(self.server.url, row.id)))
-        message = f"{row.id} is live and its secret is in the store.{_way_on(operation)}"
+            self._record(operation, row, self._read_anew(store, EntryName(self.server.url, row.id)))
+        message = f"{row.id} is live and its secret is {_where(operation)}.{self._way_on(operation, row)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
+
+    def _read_anew(self, store: SecretStore, entry: EntryName) -> Secret | None:
+        """Return what the store has, where it can be read; a sink that has it is given the receipt that it lacks."""
+        secret = _read_if_possible(store, entry)
+        if secret is not None and store.kind == NO_STORE:
+            store.confirms(entry, secret)
+        return secret
+
+    def _way_on(self, operation: Operation, row: ApiKey) -> str:
+        """Say which command goes on with what the operation was a step of."""
+        if operation.kind is OperationKind.ROTATE:
+            return f" To go on: blnkctl keys rotate {operation.succeeds}"
+        if operation.kind is OperationKind.MIGRATE:
+            return " To go on: blnkctl migrate run"
+        delivered = {one.sink for one in self.journal.receipts(self.server.url, row.id).get(row.id, ())}
+        sinks = " ".join(f"--to {quote(sink)}" for sink in operation.sinks if sink not in delivered)
+        return f" To deliver it: blnkctl keys deliver {row.id} {sinks}" if sinks else ""
 
     def _store(self, operation: Operation, found: _Findings) -> Recovered:
         store = self._store_of(operation)
@@ -312,7 +333,7 @@ class Recover:
         if not self.dry_run:
             self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
         stored = self._tense("is now in the store", "would be stored")
-        message = f"{row.id} is live and its secret {stored}.{_way_on(operation)}{self._twins(found)}"
+        message = f"{row.id} is live and its secret {stored}.{self._way_on(operation, row)}{self._twins(found)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _twins(self, found: _Findings) -> str:
@@ -366,6 +387,8 @@ class Recover:
             for key_id in ended:
                 store.delete(EntryName(self.server.url, key_id))
         deleted = self._tense("its copies are deleted", "its copies would be deleted")
+        if operation.store == NO_STORE:
+            deleted = "its sinks are left as they are"
         message = f"{', '.join(ended)} is revoked or expired; {deleted}.{self._twins(found)}"
         return self._close(operation, RecoverDecision.UNDONE, message)
 
@@ -427,11 +450,8 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
     )
 
 
-def _way_on(operation: Operation) -> str:
-    """Say which command goes on with what the operation was a step of."""
-    if operation.kind is OperationKind.ROTATE:
-        return f" To go on: blnkctl keys rotate {operation.succeeds}"
-    return " To go on: blnkctl migrate run" if operation.kind is OperationKind.MIGRATE else ""
+def _where(operation: Operation) -> str:
+    return "in its sink" if operation.store == NO_STORE else "in the store"
 
 
 def _store_away(operation: Operation) -> StoreUnavailable:
@@ -451,6 +471,10 @@ def _blocked(operation: Operation, found: _Findings) -> Recovered:
     if found.decision is Decision.TOUCH_NOTHING:
         message, hint = _cannot_tell(found)
         error = OutcomeUnknown(message, code="cannot_tell", hint=hint, target=operation.id)
+    elif operation.store == NO_STORE:
+        message = f"Whether {' or '.join(operation.sinks)} holds it cannot be told now; nothing was touched."
+        hint = "Make that readable, then recover again; is it gone for good: blnkctl recover --abandon-escrow"
+        error = StoreUnavailable(message, code="blocked", hint=hint, target=operation.id)
     else:
         message = f"The store cannot be read now{': ' + problem if problem else ''}; nothing was touched."
         hint = (
