@@ -16,7 +16,7 @@ import httpx
 from blnkctl.adapters.blnk.server import BlnkServer
 from blnkctl.adapters.blnk.transport import Connection, Transport
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
-from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, StoreUnavailable
+from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, SinkFailed, StoreUnavailable
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
 from blnkctl.domain.operations import KnownKey, Operation, Phase
@@ -26,7 +26,7 @@ from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
-from blnkctl.domain.sinks import FilledSink
+from blnkctl.domain.sinks import COMMAND, FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
 from blnkctl.domain.successions import Succession, SuccessionPhase
 from blnkctl.ports import KeyServer
@@ -537,12 +537,11 @@ class FakeReporter:
 
 
 class FakeSink:
-    """A `Sink` in memory, by the path of its env file."""
+    """A `Sink` in memory, by the path of its env file or the words of its command."""
 
-    can_be_read_back = True
-
-    def __init__(self, sinks: "FakeSinks", target: str) -> None:
+    def __init__(self, sinks: "FakeSinks", target: str, *, can_be_read_back: bool) -> None:
         self.target = target
+        self.can_be_read_back = can_be_read_back
         self._sinks = sinks
 
     def check(self) -> None:
@@ -554,6 +553,8 @@ class FakeSink:
         self._sinks.effects.done(f"deliver {self.target}")
 
     def read(self) -> Secret | None:
+        if self.target in self._sinks.unreadable:
+            raise SinkFailed(f"{self.target}: it is away.")
         return self._sinks.held.get(self.target)
 
 
@@ -564,9 +565,10 @@ class FakeSinks:
         self.effects = effects
         self.held: dict[str, Secret] = {}
         self.keeps_instead: Secret | None = None
+        self.unreadable: set[str] = set()
 
     def open(self, filled: FilledSink) -> FakeSink:
-        return FakeSink(self, "#".join(filled.parts))
+        return FakeSink(self, "#".join(filled.parts), can_be_read_back=filled.kind != COMMAND)
 
 
 class Bench:

@@ -30,7 +30,7 @@ from blnkctl.usecases.sink_store import as_used_by
 
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Deferral, Journal, KeyServer, Locks, SecretStore
-    from blnkctl.usecases.secrets import Verification, VerifyKey
+    from blnkctl.usecases.secrets import VerifyKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +207,12 @@ class MintKey:
         if self.verifier is None or self.store.kind != NO_STORE:
             return
         known = known_from(operation, issued.key, issued.secret, self.clock.now())
-        verification = self.verifier.run(known, issued.secret)
+        try:
+            verification = self.verifier.run(known, issued.secret)
+        except BlnkctlError as problem:
+            raise self._undo_unproven(operation, known, None, problem.message) from None
         if not verification.authenticates:
-            raise self._undo_unproven(operation, known, verification)
+            raise self._undo_unproven(operation, known, verification.authenticates, verification.reason)
 
     def _record(self, operation: Operation, issued: IssuedKey) -> KnownKey:
         known = known_from(operation, issued.key, issued.secret, self.clock.now())
@@ -258,11 +261,13 @@ class MintKey:
             target=key_id,
         )
 
-    def _undo_unproven(self, operation: Operation, known: KnownKey, verification: Verification) -> Incomplete:
+    def _undo_unproven(
+        self, operation: Operation, known: KnownKey, authenticates: bool | None, reason: str
+    ) -> Incomplete:
         """A successor that is not known to work has no place to wait in: take it back, or say that `recover` must."""
-        is_undecided = verification.authenticates is None
+        is_undecided = authenticates is None
         what = "Whether the new key {} works is undecided" if is_undecided else "The new key {} does not work"
-        message = f"{what.format(known.id)}: {verification.reason}."
+        message = f"{what.format(known.id)}: {reason.rstrip('.')}."
         if not revoke_for_certain(self.server, known.id, known.owner):
             message = f"{message} It could not be revoked; its sinks hold what they held."
             return Incomplete(message, code="successor_not_revoked", hint=RECOVER_HINT, target=known.id)
