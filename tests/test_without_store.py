@@ -215,6 +215,45 @@ def test_a_new_key_that_the_server_rejects_never_reaches_the_file(
     assert (rotated["phase"], held(machine)) == ("staged", troubled.emulator.issued[-1])
 
 
+def test_a_new_key_that_is_rejected_once_the_file_has_it_gives_the_old_value_back(
+    make_machine: MakeMachine, start_troubled: Callable[..., Troubled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blnkctl.usecases.secrets.PAUSE", 0.01)
+    troubled = start_troubled()
+    machine = without_store(make_machine("home"), troubled)
+    old = data(machine.run(*CREATE, "--to", sink(machine)))
+    before = env_file(machine).read_text()
+    troubled.upset(
+        lambda exchange: exchange.forward() if env_file(machine).read_text() == before else rejecting(exchange),
+        "GET",
+        "/blnkctl-probe",
+    )
+
+    outcome = machine.run("keys", "rotate", "acme/billing", "-o", "json")
+
+    assert (outcome.code, error(outcome)["code"]) == (8, "successor_rejected")
+    assert (env_file(machine).read_text(), live(troubled)) == (before, [old["id"]])
+    troubled.calm()
+    assert machine.run("keys", "rotate", "acme/billing").code == 0
+
+
+def test_a_command_beside_the_file_that_fails_leaves_a_rotation_that_goes_on(
+    operator: Blnkctl, server: Sandbox
+) -> None:
+    old = data(operator.run(*CREATE, "--to", sink(operator)))
+    flag = operator.home / "may-run"
+    to = ("--to", sink(operator), "--to", f"command:test -e {flag}")
+
+    failed = operator.run("keys", "rotate", old["id"], *to, "-o", "json")
+
+    assert (failed.code, error(failed)["code"]) == (8, "not_delivered")
+    assert "is in another of its sinks, but was not delivered" in error(failed)["message"]
+    assert works(operator)
+    flag.touch()
+    (rotated,) = data(operator.run("keys", "rotate", old["id"], "-o", "json"))
+    assert (rotated["phase"], len(rotated["new"]["sinks"]), len(live(server))) == ("staged", 2, 2)
+
+
 def rejecting(exchange: Exchange) -> Response:
     """Refuse every key but the admin's, as a server does that does not know it."""
     if exchange.headers.get("x-blnk-key") in (None, ADMIN_KEY):

@@ -542,6 +542,16 @@ def test_a_successor_that_is_refused_later_in_the_same_process_gives_the_place_b
     assert bench.at(AT_ONE) == OLD.reveal()
 
 
+def test_what_somebody_else_put_there_since_is_left_alone() -> None:
+    bench = BenchWithoutStore()
+    minted = bench.rotate()
+    bench.sinks.held[AT_ONE] = Secret("of-somebody-else")
+
+    bench.store.delete(EntryName(URL, minted.known.id))
+
+    assert bench.at(AT_ONE) == "of-somebody-else"
+
+
 # --- what it is not ---------------------------------------------------------------------------
 
 

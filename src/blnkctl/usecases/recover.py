@@ -472,9 +472,8 @@ def _blocked(operation: Operation, found: _Findings) -> Recovered:
         message, hint = _cannot_tell(found)
         error = OutcomeUnknown(message, code="cannot_tell", hint=hint, target=operation.id)
     elif operation.store == NO_STORE:
-        message = f"Whether {' or '.join(operation.sinks)} holds it cannot be told now; nothing was touched."
-        hint = "Make that readable, then recover again; is it gone for good: blnkctl recover --abandon-escrow"
-        error = StoreUnavailable(message, code="blocked", hint=hint, target=operation.id)
+        error = _sink_away(operation)
+        message = error.message
     else:
         message = f"The store cannot be read now{': ' + problem if problem else ''}; nothing was touched."
         hint = (
@@ -483,6 +482,15 @@ def _blocked(operation: Operation, found: _Findings) -> Recovered:
         )
         error = StoreUnavailable(message, code="blocked", hint=hint, target=operation.id)
     return Recovered(operation, RecoverDecision.BLOCKED, message, error)
+
+
+def _sink_away(operation: Operation) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Whether {' or '.join(operation.sinks)} holds it cannot be told now; nothing was touched.",
+        code="blocked",
+        hint="Make that readable, then recover again; is it gone for good: blnkctl recover --abandon-escrow",
+        target=operation.id,
+    )
 
 
 def _cannot_tell(found: _Findings) -> tuple[str, str]:

@@ -78,6 +78,15 @@ class _NoEscrow:
         """Drop nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Exchanged:
+    """A sink, what it held, and what it was given instead."""
+
+    sink: Sink
+    old: Secret
+    new: Secret
+
+
 @dataclass(frozen=True)
 class SinkStore(_NoEscrow):
     """A `SecretStore` whose entries are the sinks of `operation`; without one, of the receipts in the index.
@@ -90,7 +99,7 @@ class SinkStore(_NoEscrow):
     find_server: Callable[[], KeyServer]
     find_slow_forms: Callable[[], SlowForms]
     operation: Operation | None = None
-    former: dict[EntryName, list[tuple[Sink, Secret]]] = field(default_factory=dict, repr=False)
+    former: dict[EntryName, list[_Exchanged]] = field(default_factory=dict, repr=False)
 
     def used_by(self, operation: Operation) -> SinkStore:
         """Return the store whose entries are where an operation's secret goes."""
@@ -125,12 +134,11 @@ class SinkStore(_NoEscrow):
             StoreUnavailable: none took it; what they held before is there again, as far as they let it.
         """
         places = self._places(entry)
-        self.former[entry] = [
-            (place.sink, old) for place in places if (old := _held(place.sink)) not in (None, secret)
-        ]
+        held = [(place.sink, _held(place.sink)) for place in places]
+        self.former[entry] = [_Exchanged(sink, old, secret) for sink, old in held if old not in (None, secret)]
         problems = [problem for place in places if (problem := _refusal(place.sink, secret)) is not None]
         if len(problems) == len(places):
-            self.delete(entry)
+            self._put_all_back(entry)
             raise _none_took_it(problems)
 
     def confirms(self, entry: EntryName, secret: Secret) -> bool:
@@ -140,7 +148,7 @@ class SinkStore(_NoEscrow):
             with suppress(StoreUnavailable):  # the end of the operation meets the same, and tells
                 self.delivery.record(place.address, place.sink, entry.username, secret, verified=True)
         if not holding:
-            self.delete(entry)
+            self._put_all_back(entry)
         return bool(holding)
 
     def get(self, entry: EntryName) -> Secret | None:
@@ -178,13 +186,17 @@ class SinkStore(_NoEscrow):
         return False
 
     def delete(self, entry: EntryName) -> bool:
-        """Put back what stood there before, where that is known; a sink is never emptied."""
-        former = self.former.pop(entry, [])
-        for sink, old in former:
-            if _held(sink) != old:
-                with suppress(BlnkctlError):
-                    sink.deliver(old)
-        return bool(former)
+        """Put back what stood there before, where this process saw it and nobody changed it since."""
+        ours = [one for one in self.former.pop(entry, []) if _held(one.sink) == one.new]
+        for one in ours:
+            _put_back(one)
+        return bool(ours)
+
+    def _put_all_back(self, entry: EntryName) -> None:
+        """Put back what stood there before, whatever a delivery that failed has left."""
+        for one in self.former.pop(entry, []):
+            if _held(one.sink) != one.old:
+                _put_back(one)
 
     # --- where --------------------------------------------------------------------------------
 
@@ -280,6 +292,11 @@ def _held(sink: Sink) -> Secret | None:
         return sink.read()
     except BlnkctlError:
         return None
+
+
+def _put_back(one: _Exchanged) -> None:
+    with suppress(BlnkctlError):
+        one.sink.deliver(one.old)
 
 
 def _refusal(sink: Sink, secret: Secret) -> BlnkctlError | None:
