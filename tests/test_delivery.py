@@ -135,9 +135,12 @@ def test_an_index_of_the_version_before_learns_of_receipts(operator: Blnkctl, en
     key = data(operator.run(*CREATE))
     database = operator.home / "state" / "state.db"
     with sqlite3.connect(database) as old:
-        old.executescript("DROP TABLE receipts; DROP TABLE successions")
-        for table, column in (("operations", "succeeds"), ("keys", "awaits_promotion"), ("keys", "promoted_at")):
-            old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        old.execute("DROP TABLE receipts")
+        old.execute("DROP TABLE successions")
+        for column in ("succeeds", "sinks", "context"):
+            old.execute(f"ALTER TABLE operations DROP COLUMN {column}")
+        for column in ("awaits_promotion", "promoted_at"):
+            old.execute(f"ALTER TABLE keys DROP COLUMN {column}")
         old.execute("PRAGMA user_version = 1")
     old.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import NotConfigured
 from blnkctl.domain.secret import Secret, secret_from_text
-from blnkctl.usecases.targets import Target, resolve_target
+from blnkctl.usecases.targets import Target, environment_key, resolve_target
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from blnkctl.domain.sinks import SinkAddress
     from blnkctl.ports import Clock, SecretStore
     from blnkctl.system.signals import Interrupts, Unhurried
+    from blnkctl.usecases.sink_store import SinkStore
 
 _APPLICATION = "blnkctl"
 
@@ -165,6 +166,13 @@ class Wiring:
             return secret_from_text(self.environment[target.variable], target.variable)
         return self.read_admin_key(target.admin_key, target.url, target.admin_key_store, target.context)
 
+    def admin_key_of_environment(self, url: "ServerUrl") -> Secret:
+        """Fetch the admin key that the environment names, for a context that is no target yet."""
+        source, variable = environment_key({name: value for name, value in self.environment.items() if value})
+        if variable is not None:
+            return secret_from_text(self.environment[variable], variable)
+        return self.read_admin_key(source, url, None, None)
+
     def read_admin_key(
         self, source: "AdminKeySource", url: "ServerUrl", store: str | None, context: str | None
     ) -> Secret:
@@ -174,12 +182,14 @@ class Wiring:
             NotConfigured: it is not there.
         """
         from blnkctl.adapters.admin_keys import read_key_file, run_key_command
+        from blnkctl.domain.contexts import check_keeps_admin_key
         from blnkctl.domain.entries import ADMIN, EntryName
 
         if source.file is not None:
             return read_key_file(Path(source.file).expanduser())
         if source.command is not None:
             return run_key_command(source.command, self.environment)
+        check_keeps_admin_key(store, context)
         keeper, entry = self.open_store(store), EntryName(url, ADMIN)
         secret = keeper.get(entry)
         if secret is None:
@@ -205,7 +215,9 @@ class Wiring:
     @cached_property
     def stores(self) -> "Mapping[str, SecretStore]":
         """Every store that this version has, by name, each built when it is asked for."""
-        return LazyStores({"os": lambda: self.os_store, "age": lambda: self.age_store})
+        return LazyStores(
+            {"os": lambda: self.os_store, "age": lambda: self.age_store, "none": lambda: self.sink_store}
+        )
 
     def store_statuses(self) -> "list[StoreStatus]":
         """Describe each store without asking anybody for anything."""
@@ -241,6 +253,16 @@ class Wiring:
         from blnkctl.adapters.age.store import AgeStore
 
         return AgeStore(self._age_layout, self._age_identities)
+
+    @cached_property
+    def sink_store(self) -> "SinkStore":
+        """The store `none`: the sinks of keys take its place."""
+        from blnkctl.usecases.deliver import DeliverSecret
+        from blnkctl.usecases.sink_store import SinkStore
+
+        target = self.target
+        delivery = DeliverSecret(target.url, self.sinks, self.journal, self.clock, target.context)
+        return SinkStore(delivery, self.journal, lambda: self.server, lambda: self.bcrypt_forms)
 
     @cached_property
     def age_keys(self) -> "StoreKeys":

@@ -44,6 +44,8 @@ SENT = replace(
     spec=KeySpec("billing [prod] ü", "acme/eu", ("ledgers:read", "balances:write"), NOW + timedelta(days=90)),
     rows_before=3,
     sent_at=NOW + timedelta(seconds=1),
+    sinks=("env-file:/srv/{context}/.env#KEY", "command:keep"),
+    context="prod",
 )
 KEY = KnownKey(
     server=str(SERVER),

@@ -16,7 +16,7 @@ import httpx
 from blnkctl.adapters.blnk.server import BlnkServer
 from blnkctl.adapters.blnk.transport import Connection, Transport
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
-from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, StoreUnavailable
+from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, SinkFailed, StoreUnavailable
 from blnkctl.domain.finishing import DrainRule
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
@@ -27,7 +27,7 @@ from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
-from blnkctl.domain.sinks import FilledSink
+from blnkctl.domain.sinks import COMMAND, FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
 from blnkctl.domain.successions import Succession, SuccessionPhase, Way
 from blnkctl.ports import KeyServer
@@ -546,12 +546,11 @@ class FakeReporter:
 
 
 class FakeSink:
-    """A `Sink` in memory, by the path of its env file."""
+    """A `Sink` in memory, by the path of its env file or the words of its command."""
 
-    can_be_read_back = True
-
-    def __init__(self, sinks: "FakeSinks", target: str) -> None:
+    def __init__(self, sinks: "FakeSinks", target: str, *, can_be_read_back: bool) -> None:
         self.target = target
+        self.can_be_read_back = can_be_read_back
         self._sinks = sinks
 
     def check(self) -> None:
@@ -563,6 +562,8 @@ class FakeSink:
         self._sinks.effects.done(f"deliver {self.target}")
 
     def read(self) -> Secret | None:
+        if self.target in self._sinks.unreadable:
+            raise SinkFailed(f"{self.target}: it is away.")
         return self._sinks.held.get(self.target)
 
 
@@ -573,9 +574,10 @@ class FakeSinks:
         self.effects = effects
         self.held: dict[str, Secret] = {}
         self.keeps_instead: Secret | None = None
+        self.unreadable: set[str] = set()
 
     def open(self, filled: FilledSink) -> FakeSink:
-        return FakeSink(self, "#".join(filled.parts))
+        return FakeSink(self, "#".join(filled.parts), can_be_read_back=filled.kind != COMMAND)
 
 
 class Bench:
@@ -601,7 +603,7 @@ class Bench:
     @property
     def held(self) -> HeldSecrets:
         """Return who reads stored secrets."""
-        return HeldSecrets(URL, {"age": self.store}, self.journal, self.clock)
+        return HeldSecrets(URL, {self.store.kind: self.store}, self.journal, self.clock)
 
     def create(self, request: CreateRequest | None = None) -> CreateResult:
         """Create a key."""
@@ -616,6 +618,7 @@ class Bench:
             reporter=self.reporter,
             delivery=self.delivery,
             held=self.held,
+            elsewhere=FindMadeElsewhere(self.server, self.store, self.delivery, self.slow_forms, self.clock),
         ).run(request or a_request())
 
     def recover(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> list[Recovered]:
@@ -626,7 +629,7 @@ class Bench:
         """Return the use-case that recovers."""
         return Recover(
             server=self.server,
-            stores={"age": self.store},
+            stores={self.store.kind: self.store},
             journal=self.journal,
             locks=self.locks,
             clock=self.clock,

@@ -1,7 +1,9 @@
 """Who adopts secrets of keys that were made elsewhere, for the target in use."""
 
 from blnkctl.cli.run import Run
+from blnkctl.cli.sinks import delivery
 from blnkctl.usecases.adopt import AdoptSecret
+from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 
 
 def adopter(run: Run) -> AdoptSecret:
@@ -19,3 +21,9 @@ def adopter(run: Run) -> AdoptSecret:
         actor=wiring.actor,
         reason=run.flags.reason,
     )
+
+
+def made_elsewhere(run: Run) -> FindMadeElsewhere:
+    """Return who looks for the secret of a key that another machine made."""
+    wiring = run.wiring
+    return FindMadeElsewhere(wiring.server, wiring.store, delivery(run), wiring.bcrypt_forms, wiring.clock)

@@ -16,10 +16,12 @@ from blnkctl.cli.run import Run
 from blnkctl.cli.terminal import Confirmer
 from blnkctl.domain.contexts import (
     DEFAULT_STORE,
+    NO_STORE,
     AdminKeySource,
     Configuration,
     Context,
     check_context_name,
+    check_keeps_admin_key,
     check_store_kind,
     check_transport,
 )
@@ -30,7 +32,7 @@ from blnkctl.domain.names import check_typed_name, escape_unsafe
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import parse_server_url
 from blnkctl.usecases.contexts import CheckServer, keep_admin_key, needs_stored_key
-from blnkctl.usecases.targets import is_set, no_context, no_such_context
+from blnkctl.usecases.targets import ADMIN_KEY_VARIABLES, is_set, no_context, no_such_context
 
 app = application(
     "Name servers, and choose the one in use. A context is a server's URL, where its admin key is, which store keeps"
@@ -60,7 +62,7 @@ Store = Annotated[
     typer.Option(
         "--store",
         metavar="STORE",
-        help="Where secrets are kept: os (the OS keyring, unless you say otherwise) or age.",
+        help="Where secrets are kept: os (the OS keyring, unless you say otherwise), age, or none (in their sinks).",
         autocompletion=complete_store,
     ),
 ]
@@ -344,6 +346,8 @@ def _check_and_save(run: Run, context: Context, from_stdin: bool, *, make_curren
 
 def _try_store(run: Run, kind: str, *, is_needed: bool) -> None:
     """Meet a store that is not there before the key is asked for; one that only later keys need is told."""
+    if kind == NO_STORE:
+        return
     try:
         with run.wiring.open_store(kind).writing():
             pass
@@ -358,6 +362,7 @@ def _check_admin_key_is_in(run: Run, changed: Context, old: Context) -> None:
     is_moved = (changed.store or DEFAULT_STORE) != (old.store or DEFAULT_STORE)
     if not is_moved or changed.admin_key != AdminKeySource():
         return
+    check_keeps_admin_key(changed.store, changed.name)
     if run.wiring.open_store(changed.store).get(EntryName(changed.url, ADMIN)) is None:
         raise UsageError(
             f"The admin key of {changed.url} is not in the {changed.store} store; nothing was changed.",
@@ -369,6 +374,10 @@ def _check_admin_key_is_in(run: Run, changed: Context, old: Context) -> None:
 
 def _typed_key(run: Run, context: Context, from_stdin: bool) -> Secret | None:
     """Return a key that is to be stored, None where it stays in a file or with a command."""
+    if _is_in_environment_alone(run, context) and not from_stdin:
+        return None
+    if context.admin_key == AdminKeySource():
+        check_keeps_admin_key(context.store, context.name)
     if from_stdin:
         return read_secret()
     if context.admin_key != AdminKeySource():
@@ -386,12 +395,20 @@ def _typed_key(run: Run, context: Context, from_stdin: bool) -> Secret | None:
 def _fetcher(run: Run, context: Context, secret: Secret | None) -> Callable[[], Secret]:
     if secret is not None:
         return lambda: secret
+    if _is_in_environment_alone(run, context):
+        return lambda: run.wiring.admin_key_of_environment(context.url)
     return lambda: run.wiring.read_admin_key(context.admin_key, context.url, context.store, context.name)
+
+
+def _is_in_environment_alone(run: Run, context: Context) -> bool:
+    """Tell whether a context without a store gets its admin key from the environment, now as ever."""
+    is_given = any(run.environment.get(name) for name in ADMIN_KEY_VARIABLES)
+    return context.store == NO_STORE and context.admin_key == AdminKeySource() and is_given
 
 
 def _forget_admin_key(run: Run, context: Context) -> None:
     """Delete the stored admin key of what was a context, unless one that is left takes it from there too."""
-    is_stored = context.admin_key == AdminKeySource()
+    is_stored = context.admin_key == AdminKeySource() and context.store != NO_STORE
     if not is_stored or needs_stored_key(context.url, context.store, run.wiring.configuration_file.load().contexts):
         return
     try:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from blnkctl.cli.adoption import made_elsewhere
 from blnkctl.cli.completers import complete_owner, complete_scopes
 from blnkctl.cli.formats import Record, key_record
 from blnkctl.cli.held import held_secrets
@@ -66,7 +67,8 @@ def create(
     The store is tried before anything is sent. The secret is written, read back and compared before this command says
     that the key exists; if it cannot be kept, the key is revoked again. It is never shown without --reveal.
 
-    --to hands the secret to where it is used, once it is stored; each place is tried before anything is sent.
+    --to hands the secret to where it is used, once it is stored; each place is tried before anything is sent. With
+    the store `none` a place that can be read back, such as an env-file, keeps it in the store's stead.
 
     Exit codes: 0 stored, 2 a bad name, scope, expiry or sink, or the name is taken, 3 no store, 5 the store cannot
     keep a secret and nothing was made, 6 the outcome is unknown (blnkctl recover), 8 a delivery failed, or run
@@ -164,6 +166,7 @@ def _creation(run: Run) -> CreateKey:
         reporter=run.terminal,
         delivery=delivery(run),
         held=held_secrets(run),
+        elsewhere=made_elsewhere(run),
     )
 
 

@@ -16,6 +16,7 @@ from blnkctl.cli.key_tables import key_result
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import OwnerHint, key_reader
+from blnkctl.domain.contexts import check_keeps
 from blnkctl.domain.errors import NotFound, UsageError
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.selectors import parse_key_word
@@ -66,7 +67,7 @@ def import_(
     """
     run = Run.of(ctx)
     place = None if source is None else _readable_sink(run, source)
-    run.change_target()
+    check_keeps(run.change_target().store, "a secret to be imported into")
     named = [] if key is None else _by_word(run, key, owner)
     secret = _read_secret(run) if place is None else _from_file(run, place, named)
     adoption = adopter(run).run(named or _by_secret(run, secret, owner), secret)

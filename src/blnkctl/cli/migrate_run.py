@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blnkctl.cli.adoption import adopter
+from blnkctl.cli.adoption import adopter, made_elsewhere
 from blnkctl.cli.formats import Record
 from blnkctl.cli.held import held_secrets
 from blnkctl.cli.migrate_plan import item_record, tell_counts
@@ -13,7 +13,7 @@ from blnkctl.cli.migrations import is_stopped, read_plan, result_of, tell_summar
 from blnkctl.cli.options import application, command
 from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.recover import recovery
-from blnkctl.cli.rotations import elsewhere, revoker, verifier
+from blnkctl.cli.rotations import revoker, verifier
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import key_reader
 from blnkctl.cli.sinks import delivery
@@ -22,7 +22,7 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.plans import Action, PlanHeader, PlanItem
 from blnkctl.domain.scopes import equals_full_access
 from blnkctl.domain.selectors import Selection
-from blnkctl.domain.sinks import parse_sink
+from blnkctl.domain.sinks import SinkAddress, parse_sink
 from blnkctl.domain.successions import Succession
 from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import refuse_too_many, telling
@@ -31,6 +31,7 @@ from blnkctl.usecases.migration_end import MigrationItems, begun_by, counted
 from blnkctl.usecases.migration_items import MigrateItem
 from blnkctl.usecases.mint import MintKey
 from blnkctl.usecases.planning import MakePlan
+from blnkctl.usecases.sink_store import require_sink
 from blnkctl.usecases.successors import CarrySuccessor
 
 if TYPE_CHECKING:
@@ -139,12 +140,13 @@ def _recreated(checked: "Plan") -> Iterator[PlanItem]:
 def _check_places(run: Run, checked: "Plan") -> None:
     """Refuse two keys that would land in one place, and a store that takes fewer."""
     refuse_too_many(run.wiring.store, checked.recreated)
-    planned = (
-        (Recipient(item.key.owner, item.key.name), [parse_sink(sink) for sink in item.sinks])
-        for item in _recreated(checked)
-        if item.sinks
-    )
-    delivery(run).check_apart(planned)
+    require_sink(run.wiring.store, delivery(run), _places(checked))
+    delivery(run).check_apart(_places(checked))
+
+
+def _places(checked: "Plan") -> Iterator[tuple[Recipient, list[SinkAddress]]]:
+    for item in _recreated(checked):
+        yield Recipient(item.key.owner, item.key.name), [parse_sink(sink) for sink in item.sinks]
 
 
 def _confirm(run: Run, checked: "Plan", take_over: bool) -> None:
@@ -175,7 +177,9 @@ def _take_in(run: Run, checked: "Plan") -> None:
 
 def _migration(run: Run, checked: "Plan", take_over: bool, order: MigrateOrder) -> MigrateKeys:
     wiring, delivering, held = run.wiring, delivery(run), held_secrets(run)
-    mint = MintKey(wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.unhurried)
+    mint = MintKey(
+        wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.unhurried, verifier(run)
+    )
     carry = CarrySuccessor(wiring.server, wiring.store, wiring.journal, wiring.clock, held, verifier(run), delivering)
     item = MigrateItem(
         server=wiring.server,
@@ -185,7 +189,7 @@ def _migration(run: Run, checked: "Plan", take_over: bool, order: MigrateOrder) 
         mint=mint,
         successor=carry,
         delivery=delivering,
-        elsewhere=elsewhere(run),
+        elsewhere=made_elsewhere(run),
         adopter=adopter(run),
         revoker=revoker(run),
         goal=checked.header.goal,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from blnkctl.cli.adoption import adopter
+from blnkctl.cli.adoption import adopter, made_elsewhere
 from blnkctl.cli.bulk import failure
 from blnkctl.cli.formats import Record, key_record, time_or_none
 from blnkctl.cli.held import held_secrets
@@ -16,7 +16,6 @@ from blnkctl.domain.finishing import DrainRule
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.usecases.finish import FinishRotations
 from blnkctl.usecases.listing import KeyReader
-from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 from blnkctl.usecases.mint import MintKey
 from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import RevokeKeys
@@ -39,13 +38,15 @@ def rotator(run: Run, reader: KeyReader) -> RotateKeys:
         approver=run.confirmer(),
         reporter=run.terminal,
         reader=reader,
-        mint=MintKey(wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.signals),
+        mint=MintKey(
+            wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.signals, verifier(run)
+        ),
         successor=CarrySuccessor(
             wiring.server, wiring.store, wiring.journal, wiring.clock, held, verifier(run), delivering
         ),
         delivery=delivering,
         held=held,
-        elsewhere=elsewhere(run),
+        elsewhere=made_elsewhere(run),
         adopter=adopter(run),
         recover=recovery(run),
         revoker=revoker(run),
@@ -63,17 +64,11 @@ def finisher(run: Run, reader: KeyReader, rule: DrainRule) -> FinishRotations:
         clock=wiring.clock,
         reporter=run.terminal,
         reader=reader,
-        elsewhere=elsewhere(run),
+        elsewhere=made_elsewhere(run),
         verifier=verifier(run),
         revoker=revoker(run),
         rule=rule,
     )
-
-
-def elsewhere(run: Run) -> FindMadeElsewhere:
-    """Return who looks for the secrets of keys that another machine made."""
-    wiring = run.wiring
-    return FindMadeElsewhere(wiring.server, wiring.store, delivery(run), wiring.bcrypt_forms, wiring.clock)
 
 
 def revoker(run: Run) -> RevokeKeys:

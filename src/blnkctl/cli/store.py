@@ -11,7 +11,7 @@ from blnkctl.cli.options import application, command
 from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import key_reader
-from blnkctl.domain.contexts import STORES, check_store_kind
+from blnkctl.domain.contexts import KEEPING_STORES, check_keeps, check_store_kind
 from blnkctl.domain.entries import EntryName, StoreStatus
 from blnkctl.domain.errors import BlnkctlError, Incomplete, StoreUnavailable, UsageError
 from blnkctl.domain.secret import Secret
@@ -185,8 +185,9 @@ def move(
     something is unfinished, 11 not confirmed.
     """
     run = Run.of(ctx)
+    check_keeps(check_store_kind(to), "what the other stores hold")
     target = run.change_target()
-    moving = _moving(run, target.url, check_store_kind(to))
+    moving = _moving(run, target.url, to)
     if not dry_run:
         moving.settle()
     plan = moving.plan()
@@ -205,7 +206,7 @@ def move(
 
 
 def _moving(run: Run, url: ServerUrl, goal: str) -> MoveEntries:
-    (source,) = (kind for kind in STORES if kind != goal)
+    (source,) = (kind for kind in KEEPING_STORES if kind != goal)
     wiring = run.wiring
     return MoveEntries(
         server=url,

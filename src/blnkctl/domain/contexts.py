@@ -4,12 +4,14 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from blnkctl.domain.errors import UsageError
+from blnkctl.domain.errors import NotConfigured, UsageError
 from blnkctl.domain.grace import DEFAULT_GRACE
 from blnkctl.domain.servers import ServerUrl
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-STORES = ("os", "age")
+NO_STORE = "none"  # a sink that can be read back takes the store's place
+KEEPING_STORES = ("os", "age")
+STORES = (*KEEPING_STORES, NO_STORE)
 DEFAULT_STORE = "os"
 
 
@@ -75,6 +77,35 @@ def check_store_kind(name: str) -> str:
             f"There is no store {name!r} in this version.", code="unknown_store", hint=f"Stores: {', '.join(STORES)}."
         )
     return name
+
+
+def check_keeps(kind: str | None, what: str) -> None:
+    """Know that a store keeps anything by itself; None is the default one.
+
+    Raises:
+        UsageError: it is `none`, which has no place for `what`.
+    """
+    if kind == NO_STORE:
+        raise UsageError(
+            f"The store none keeps nothing by itself: there is no place for {what}. Nothing was sent.",
+            code="store_keeps_nothing",
+            hint=f"Name another one with BLNKCTL_STORE: {' or '.join(KEEPING_STORES)}.",
+        )
+
+
+def check_keeps_admin_key(kind: str | None, context: str | None) -> None:
+    """Know that a store can hold an admin key; None is the default one.
+
+    Raises:
+        NotConfigured: it is `none`.
+    """
+    if kind == NO_STORE:
+        raise NotConfigured(
+            "The store none keeps no admin key.",
+            code="admin_key_not_kept",
+            hint="Leave it where it is, with --admin-key-command CMD or --admin-key-file FILE of"
+            f" `blnkctl context set {context or 'NAME'}`, or give it in BLNKCTL_ADMIN_KEY.",
+        )
 
 
 def check_transport(url: ServerUrl, *, allow_http: bool) -> ServerUrl:

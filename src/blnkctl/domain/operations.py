@@ -30,7 +30,7 @@ class Operation:
     """One change of one key.
 
     `rows_before` is how many rows the owner had, `store_id` which store was to keep it, `succeeds` the id of the key
-    that the new one succeeds.
+    that the new one succeeds. `sinks` are where it was to go, and `context` what `{context}` stands for in them.
     """
 
     id: str
@@ -47,6 +47,8 @@ class Operation:
     rows_before: int | None = None
     sent_at: datetime | None = None
     succeeds: str | None = None
+    sinks: tuple[str, ...] = ()
+    context: str | None = None
 
     @property
     def canary(self) -> str:

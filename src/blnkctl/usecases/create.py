@@ -9,6 +9,7 @@ from datetime import datetime
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.errors import (
     RECOVER_HINT,
     BlnkctlError,
@@ -34,10 +35,12 @@ from blnkctl.usecases.guards import (
 )
 from blnkctl.usecases.mint import MintKey, MintOrder
 from blnkctl.usecases.secrets import HeldSecrets
+from blnkctl.usecases.sink_store import require_list, require_sink
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
 if TYPE_CHECKING:
     from blnkctl.ports import Approver, Clock, Deferral, Journal, KeyServer, Locks, Reporter, SecretStore
+    from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class CreateKey:
     reporter: Reporter
     delivery: DeliverSecret
     held: HeldSecrets
+    elsewhere: FindMadeElsewhere
 
     def run(self, request: CreateRequest) -> CreateResult:
         """Create the key.
@@ -90,12 +94,14 @@ class CreateKey:
             OutcomeUnknown: `recover` finds out. Incomplete: the key exists, its end is not recorded.
         """
         url = self.server.url
+        require_sink(self.store, self.delivery, [(Recipient(request.owner, request.name), request.sinks)])
         settle_escrows([self.store], self.journal, self.clock.now())
         what = f"{escape_unsafe(f'{request.owner}/{request.name}')}"
         with self.locks.hold([name_lock(url, request.owner, request.name)], what):
             with telling("Nothing was created."):
                 profile = self.server.profile(check_secure=True)
             refuse_insecure(profile, url)
+            require_list(self.store, profile.generation)
             self._weigh_unfinished(request, what)
             rows = self._list(request, profile.generation)
             now = profile.time_there(self.clock.now())
@@ -177,7 +183,16 @@ class CreateKey:
 
     def _create(self, request: CreateRequest, rows: Sequence[ApiKey] | None, viewpoint: Viewpoint) -> CreateResult:
         spec = self._specify(request, rows)
-        order = MintOrder(OperationKind.CREATE, spec, rows, request.actor, request.reason)
+        sinks = tuple(str(sink) for sink in request.sinks)
+        order = MintOrder(
+            OperationKind.CREATE,
+            spec,
+            rows,
+            request.actor,
+            request.reason,
+            sinks=sinks,
+            context=self.delivery.context,
+        )
         mint = MintKey(self.server, self.store, self.journal, self.locks, self.clock, self.signals)
         minted = mint.run(order)
         key = replace(minted.issued.key, scheme=scheme_of(viewpoint.generation))
@@ -191,6 +206,8 @@ class CreateKey:
         """A key that was there already is delivered where it was not yet, if its secret is held here."""
         result = CreateResult(existing, changed=False)
         known = existing.known
+        if known is None and self.store.kind == NO_STORE:
+            return self._take_from_sinks(request, existing)
         if known is None or not self.delivery.outstanding(request.sinks, known):
             return result if known is not None or not request.sinks else replace(result, error=_not_held(existing))
         secret = self.held.of(known)
@@ -199,14 +216,26 @@ class CreateKey:
         self.delivery.check([(Recipient(request.owner, request.name, known.id), request.sinks)])
         return self._deliver(request, result, secret)
 
+    def _take_from_sinks(self, request: CreateRequest, existing: KeyView) -> CreateResult:
+        """Without a store it is the sinks that know a key which this machine does not."""
+        result = CreateResult(existing, changed=False)
+        secret = self.elsewhere.in_sinks(existing.key, request.sinks)
+        if secret is None:
+            return replace(result, error=_not_held(existing))
+        self.delivery.check([(Recipient(request.owner, request.name, existing.key.id), request.sinks)])
+        known = replace(self.elsewhere.known_as_listed(existing.key, secret), awaits_promotion=False)
+        self.journal.remember([known])
+        return self._deliver(request, replace(result, view=replace(existing, known=known)), secret)
+
     def _deliver(self, request: CreateRequest, result: CreateResult, secret: Secret) -> CreateResult:
         """Hand the secret over; the key is safe in the store, whatever becomes of that."""
         known = result.view.known
         if known is None or not request.sinks:
             return result
+        earlier = tuple(self.journal.receipts(self.server.url, known.id).get(known.id, ()))
         done = self.delivery.deliver(self.delivery.outstanding(request.sinks, known), known, secret)
         receipts = tuple(item.receipt for item in done if item.receipt is not None)
-        view = replace(result.view, receipts=(*result.view.receipts, *receipts))
+        view = replace(result.view, receipts=(*earlier, *receipts))
         failed = [item for item in done if item.error is not None]
         if not failed:
             return replace(result, view=view)

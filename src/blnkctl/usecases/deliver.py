@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.errors import BlnkctlError, Incomplete, UsageError
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import KnownKey
@@ -58,7 +59,7 @@ class DeliverSecret:
         taken: dict[str, Recipient] = {}
         for number, (recipient, addresses) in enumerate(planned):
             for address in addresses:
-                sink = self._open(address, recipient, number)
+                sink = self.open(address, recipient, number)
                 other = taken.setdefault(sink.target, recipient)
                 if other is not recipient:
                     raise _same_place(sink.target, other, recipient)
@@ -73,7 +74,7 @@ class DeliverSecret:
         taken: dict[str, Recipient] = {}
         for recipient, addresses in planned:
             for address in addresses:
-                sink = self._open(address, recipient)
+                sink = self.open(address, recipient)
                 other = taken.setdefault(sink.target, recipient)
                 if other is not recipient:
                     raise _same_place(sink.target, other, recipient)
@@ -90,20 +91,27 @@ class DeliverSecret:
 
     def _deliver_one(self, address: SinkAddress, known: KnownKey, secret: Secret) -> Delivery:
         try:
-            sink = self._open(address, Recipient(known.owner, known.name, known.id))
+            sink = self.open(address, Recipient(known.owner, known.name, known.id))
             sink.deliver(secret)
-            receipt = Receipt(
-                sink=str(address),
-                target=sink.target,
-                key_id=known.id,
-                fingerprint=secret.fingerprint(),
-                delivered_at=self.clock.now(),
-                verified=self._is_there(sink, secret),
-            )
-            self.journal.record_receipt(self.server, receipt)
+            receipt = self.record(address, sink, known.id, secret, verified=self._is_there(sink, secret))
         except BlnkctlError as problem:
             return Delivery(known.id, str(address), None, problem)
         return Delivery(known.id, str(address), receipt)
+
+    def record(
+        self, address: SinkAddress, sink: Sink, key_id: str, secret: Secret, *, verified: bool | None
+    ) -> Receipt:
+        """Record that a sink was given a key's secret, and return the receipt."""
+        receipt = Receipt(
+            sink=str(address),
+            target=sink.target,
+            key_id=key_id,
+            fingerprint=secret.fingerprint(),
+            delivered_at=self.clock.now(),
+            verified=verified,
+        )
+        self.journal.record_receipt(self.server, receipt)
+        return receipt
 
     def _is_there(self, sink: Sink, secret: Secret) -> bool | None:
         """Read back and compare; None where the sink cannot be read.
@@ -119,13 +127,14 @@ class DeliverSecret:
 
     def read(self, address: SinkAddress, recipient: Recipient) -> Secret | None:
         """Return what a sink holds for a key; None where that cannot be read."""
-        sink = self._open(address, recipient)
+        sink = self.open(address, recipient)
         try:
             return sink.read() if sink.can_be_read_back else None
         except BlnkctlError:
             return None
 
-    def _open(self, address: SinkAddress, recipient: Recipient, number: int = 0) -> Sink:
+    def open(self, address: SinkAddress, recipient: Recipient, number: int = 0) -> Sink:
+        """Return the sink that an address means for a key, or for one of several that are still to be made."""
         key_id = recipient.id or _ID_TO_COME.format(number)
         values = SinkValues(recipient.owner, recipient.name, key_id, self.context or "")
         return self.sinks.open(address.filled(values))
@@ -144,8 +153,12 @@ def not_delivered(known: KnownKey, failed: Sequence[Delivery], way_on: str) -> I
     """Return the error for a key that is stored and did not reach every sink."""
     why = "; ".join(f"{item.sink}: {'' if item.error is None else item.error.message}" for item in failed)
     return Incomplete(
-        f"{known.id} is in the store, but was not delivered: {escape_unsafe(why)}",
+        f"{known.id} is {_whereabouts(known)}, but was not delivered: {escape_unsafe(why)}",
         code="not_delivered",
         hint=way_on,
         target=known.id,
     )
+
+
+def _whereabouts(known: KnownKey) -> str:
+    return "in another of its sinks" if known.store == NO_STORE else "in the store"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import RECOVER_HINT, BlnkctlError, Refused, StoreUnavailable, UnusableSecret
 from blnkctl.domain.probes import ServerProfile
@@ -88,6 +89,8 @@ class Examine:
 
     def _store(self) -> Check:
         store = self.find_store()
+        if store.kind == NO_STORE:
+            return Check("store", CheckStatus.OK, "none: the sinks that keys are delivered to (--to) keep them")
         with store.writing():
             store.check_writable(EntryName(self.server.url, self.canary))
         return Check("store", CheckStatus.OK, f"the {store.kind} store took a canary, returned it and dropped it")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.errors import BlnkctlError, Incomplete
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, KeySpec, KeyStatus, StorageScheme, scheme_of
@@ -24,6 +25,7 @@ from blnkctl.usecases.mint import MintKey, MintOrder
 from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:
+    from blnkctl.domain.secret import Secret
     from blnkctl.ports import Clock, Journal, KeyServer, Locks
     from blnkctl.usecases.adopt import AdoptSecret
     from blnkctl.usecases.deliver import DeliverSecret
@@ -147,6 +149,8 @@ class MigrateItem:
             item.reason,
             succeeds=item.old.id,
             rows_before=scene.owners_rows,
+            sinks=item.sinks,
+            context=self.delivery.context,
         )
         minted = self.mint.run(order)
         scene.changed(minted.issued.key)
@@ -171,10 +175,16 @@ class MigrateItem:
             secret = self.elsewhere.in_sinks(made, [parse_sink(text) for text in item.sinks])
             if secret is None:
                 return None
-            self.adopter.run([KeyView(made, KeyStatus.ACTIVE)], secret)
+            self._keep(made, secret)
         adopted = replace(item, phase=SuccessionPhase.STORED, new_id=made.id, problem=None)
         self.journal.record_succession(adopted)
         return adopted
+
+    def _keep(self, made: ApiKey, secret: Secret) -> None:
+        if self.mint.store.kind == NO_STORE:
+            self.journal.remember([self.elsewhere.known_as_listed(made, secret)])  # the sink goes on keeping it
+        else:
+            self.adopter.run([KeyView(made, KeyStatus.ACTIVE)], secret)
 
     def _revoke_made_elsewhere(self, made: ApiKey, scene: Scene) -> None:
         with self.locks.hold([key_lock(self.server.url, made.id)], f"the key {made.id}"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.entries import EntryName, EscrowedKey
 from blnkctl.domain.errors import (
     RECOVER_HINT,
@@ -25,9 +26,11 @@ from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.secret import Secret
 from blnkctl.usecases.guards import operation_lock, revoke_for_certain, telling
+from blnkctl.usecases.sink_store import as_used_by
 
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Deferral, Journal, KeyServer, Locks, SecretStore
+    from blnkctl.usecases.secrets import VerifyKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class MintOrder:
     """What is to be made.
 
     `rows` are the owner's, or at least those of the name, None before 0.12; `rows_before` is how many the owner has,
-    where those are not all. `succeeds` is the id of the old key, if any.
+    where those are not all. `succeeds` is the id of the old key, if any. `sinks` are where the secret goes, `context`
+    what stands for `{context}` there.
     """
 
     kind: OperationKind
@@ -45,6 +49,8 @@ class MintOrder:
     reason: str | None = None
     succeeds: str | None = None
     rows_before: int | None = None
+    sinks: tuple[str, ...] = ()
+    context: str | None = None
 
     @property
     def owners_rows(self) -> int | None:
@@ -62,7 +68,10 @@ class Minted:
 
 @dataclass(frozen=True, slots=True)
 class MintKey:
-    """Makes one key whose secret is stored and proven, or leaves nothing. A bulk change tries its store only once."""
+    """Makes one key whose secret is stored and proven, or leaves nothing. A bulk change tries its store only once.
+
+    `verifier` tries a secret before it goes where another one stands that still works: given for successors.
+    """
 
     server: KeyServer
     store: SecretStore
@@ -70,6 +79,7 @@ class MintKey:
     locks: Locks
     clock: Clock
     signals: Deferral
+    verifier: VerifyKey | None = None
     tries_store: bool = True
 
     def run(self, order: MintOrder) -> Minted:
@@ -91,19 +101,20 @@ class MintKey:
         """
         with self.store.writing():
             operation = self._operation(order)
+            mint = replace(self, store=as_used_by(self.store, operation))
             with self.locks.hold([operation_lock(operation.id)], "this operation"):
                 sent: list[Operation] = []
 
                 def send() -> Minted:
-                    sent.append(self._record_intent(operation, order))
-                    return self._send(sent[0], order)
+                    sent.append(mint._record_intent(operation, order))
+                    return mint._send(sent[0], order)
 
-                self._check_store(operation, order)
+                mint._check_store(operation, order)
                 try:
                     yield send
                 except BaseException:
                     if not sent:
-                        self._abandon(operation, "preflight failed")
+                        mint._abandon(operation, "preflight failed")
                     raise
 
     def _operation(self, order: MintOrder) -> Operation:
@@ -118,6 +129,8 @@ class MintKey:
             store=self.store.kind,
             store_id=self.store.store_id,
             succeeds=order.succeeds,
+            sinks=order.sinks,
+            context=order.context,
         )
 
     def _check_store(self, operation: Operation, order: MintOrder) -> None:
@@ -178,6 +191,7 @@ class MintKey:
     def _keep(self, operation: Operation, issued: IssuedKey, *, can_revoke: bool) -> KnownKey:
         """Escrow, store, read back, record. From here on a failure must not leave a key whose secret is nowhere."""
         url, key = self.server.url, issued.key
+        self._try_first(operation, issued)
         spec = operation.spec or KeySpec(key.name, key.owner, key.scopes, key.expires_at)
         with suppress(StoreUnavailable):
             self.store.write_escrow(operation.id, EscrowedKey(key.id, spec, key.created_at, issued.secret), url)
@@ -193,6 +207,22 @@ class MintKey:
                 operation, key.id, "The store returned another value than it took.", can_revoke=can_revoke
             )
         return self._record(operation, issued)
+
+    def _try_first(self, operation: Operation, issued: IssuedKey) -> None:
+        """Where a sink is the store, what it holds is the old key's only secret: replace it by one that works.
+
+        Raises:
+            Incomplete: the new key does not, or that is undecided; it was revoked again.
+        """
+        if self.verifier is None or self.store.kind != NO_STORE:
+            return
+        known = known_from(operation, issued.key, issued.secret, self.clock.now())
+        try:
+            verification = self.verifier.run(known, issued.secret)
+        except BlnkctlError as problem:
+            raise self._undo_unproven(operation, known, None, problem.message) from None
+        if not verification.authenticates:
+            raise self._undo_unproven(operation, known, verification.authenticates, verification.reason)
 
     def _record(self, operation: Operation, issued: IssuedKey) -> KnownKey:
         known = known_from(operation, issued.key, issued.secret, self.clock.now())
@@ -237,8 +267,26 @@ class MintKey:
         return StoreUnavailable(
             f"{problem} The key {key_id}, created just before, was revoked again: nothing usable exists.",
             code="store_failed",
-            hint="Mend the store (`blnkctl doctor`), then run this again.",
+            hint="Mend the store (`blnkctl doctor`), or the sink where there is none; then run this again.",
             target=key_id,
+        )
+
+    def _undo_unproven(
+        self, operation: Operation, known: KnownKey, authenticates: bool | None, reason: str
+    ) -> Incomplete:
+        """A successor that is not known to work has no place to wait in: take it back, or say that `recover` must."""
+        is_undecided = authenticates is None
+        what = "Whether the new key {} works is undecided" if is_undecided else "The new key {} does not work"
+        message = f"{what.format(known.id)}: {reason.rstrip('.')}."
+        if not revoke_for_certain(self.server, known.id, known.owner):
+            message = f"{message} It could not be revoked; its sinks hold what they held."
+            return Incomplete(message, code="successor_not_revoked", hint=RECOVER_HINT, target=known.id)
+        self._abandon(operation, "revoked: not proven")
+        return Incomplete(
+            f"{message} It was revoked again; its sinks hold what they held.",
+            code="undecided" if is_undecided else "successor_rejected",
+            hint="Look at the server with: blnkctl doctor; then run this again.",
+            target=operation.succeeds,
         )
 
     def _undo_unusable(

@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from shlex import quote
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import (
     RECOVER_HINT,
@@ -36,6 +38,7 @@ from blnkctl.usecases.guards import (
     telling,
 )
 from blnkctl.usecases.mint import known_from
+from blnkctl.usecases.sink_store import as_used_by
 from blnkctl.usecases.successors import way_on_with
 
 if TYPE_CHECKING:
@@ -273,7 +276,8 @@ class Recover:
         """Return the store that the operation used, if it is here and still the same one."""
         store = self.stores.get(operation.store or "")
         try:
-            return store if store is not None and store.store_id == operation.store_id else None
+            is_here = store is not None and store.store_id == operation.store_id
+            return None if store is None or not is_here else as_used_by(store, operation)
         except (NotConfigured, StoreUnavailable):
             return None
 
@@ -319,9 +323,25 @@ class Recover:
         row = found.matches[0]
         store = self._store_of(operation)
         if store is not None and not self.dry_run:
-            self._record(operation, row, _read_if_possible(store, EntryName(self.server.url, row.id)))
-        message = f"{row.id} is live and its secret is in the store.{self._way_on(operation)}"
+            self._record(operation, row, self._read_anew(store, EntryName(self.server.url, row.id)))
+        message = f"{row.id} is live and its secret is {_where(operation)}.{self._outstanding(operation, row)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
+
+    def _read_anew(self, store: SecretStore, entry: EntryName) -> Secret | None:
+        """Return what the store has, where it can be read; a sink that has it is given the receipt that it lacks."""
+        secret = _read_if_possible(store, entry)
+        if secret is not None and store.kind == NO_STORE:
+            store.confirms(entry, secret)
+        return secret
+
+    def _outstanding(self, operation: Operation, row: ApiKey) -> str:
+        """Say which command goes on with a key that is kept: its succession's, or the delivery that is left."""
+        way_on = self._way_on(operation)
+        if way_on:
+            return way_on
+        delivered = {one.sink for one in self.journal.receipts(self.server.url, row.id).get(row.id, ())}
+        sinks = " ".join(f"--to {quote(sink)}" for sink in operation.sinks if sink not in delivered)
+        return f" To deliver it: blnkctl keys deliver {row.id} {sinks}" if sinks else ""
 
     def _store(self, operation: Operation, found: _Findings) -> Recovered:
         store = self._store_of(operation)
@@ -332,7 +352,7 @@ class Recover:
         if not self.dry_run:
             self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
         stored = self._tense("is now in the store", "would be stored")
-        message = f"{row.id} is live and its secret {stored}.{self._way_on(operation)}{self._twins(found)}"
+        message = f"{row.id} is live and its secret {stored}.{self._outstanding(operation, row)}{self._twins(found)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _twins(self, found: _Findings) -> str:
@@ -386,6 +406,8 @@ class Recover:
             for key_id in ended:
                 store.delete(EntryName(self.server.url, key_id))
         deleted = self._tense("its copies are deleted", "its copies would be deleted")
+        if operation.store == NO_STORE:
+            deleted = "its sinks are left as they are"
         message = f"{', '.join(ended)} is revoked or expired; {deleted}.{self._twins(found)}"
         return self._close(operation, RecoverDecision.UNDONE, message)
 
@@ -447,6 +469,10 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
     )
 
 
+def _where(operation: Operation) -> str:
+    return "in its sink" if operation.store == NO_STORE else "in the store"
+
+
 def _store_away(operation: Operation) -> StoreUnavailable:
     message = "The store that it used is not here; nothing was touched."
     hint = "Bring it back, then recover again."
@@ -464,6 +490,9 @@ def _blocked(operation: Operation, found: _Findings) -> Recovered:
     if found.decision is Decision.TOUCH_NOTHING:
         message, hint = _cannot_tell(found)
         error = OutcomeUnknown(message, code="cannot_tell", hint=hint, target=operation.id)
+    elif operation.store == NO_STORE:
+        error = _sink_away(operation)
+        message = error.message
     else:
         message = f"The store cannot be read now{': ' + problem if problem else ''}; nothing was touched."
         hint = (
@@ -472,6 +501,15 @@ def _blocked(operation: Operation, found: _Findings) -> Recovered:
         )
         error = StoreUnavailable(message, code="blocked", hint=hint, target=operation.id)
     return Recovered(operation, RecoverDecision.BLOCKED, message, error)
+
+
+def _sink_away(operation: Operation) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Whether {' or '.join(operation.sinks)} holds it cannot be told now; nothing was touched.",
+        code="blocked",
+        hint="Make that readable, then recover again; is it gone for good: blnkctl recover --abandon-escrow",
+        target=operation.id,
+    )
 
 
 def _cannot_tell(found: _Findings) -> tuple[str, str]:

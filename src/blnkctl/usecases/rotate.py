@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.errors import BlnkctlError, Incomplete, OutcomeUnknown, UsageError
 from blnkctl.domain.keys import LIVE, ApiKey, KeySpec, KeyStatus
 from blnkctl.domain.marks import create_mark, find_successors, next_successor_mark, with_mark
@@ -27,6 +28,7 @@ from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import key_lock, name_lock, refuse_too_many, telling
 from blnkctl.usecases.mint import MintKey, MintOrder
 from blnkctl.usecases.revoke import HOPELESS, RevokeKeys
+from blnkctl.usecases.sink_store import require_sink
 from blnkctl.usecases.successors import REJECTED, way_on_with
 from blnkctl.usecases.views import KeyView, Viewpoint
 
@@ -158,7 +160,9 @@ class RotateKeys:
         """
         self.store.check_readable()
         refuse_too_many(self.store, len(views))
-        self.delivery.check([(_recipient(view.key), self._sinks_for(view, request)) for view in views])
+        planned = [(_recipient(view.key), self._sinks_for(view, request)) for view in views]
+        require_sink(self.store, self.delivery, planned)
+        self.delivery.check(planned)
 
     def has_begun(self, view: KeyView) -> bool:
         """Tell whether a key's rotation was begun here and has not come to its end."""
@@ -252,7 +256,9 @@ class RotateKeys:
                 self.journal.remember([stored[0]])
             return True
         secret = self.elsewhere.in_sinks(new.key, self._sinks_for(old, request))
-        if secret is not None:
+        if secret is not None and self.store.kind == NO_STORE:
+            self.journal.remember([self.elsewhere.known_as_listed(new.key, secret)])  # the sink goes on keeping it
+        elif secret is not None:
             self.adopter.run([new], secret)
         return secret is not None
 
@@ -288,7 +294,16 @@ class RotateKeys:
         self.delivery.check([(_recipient(old.key), sinks)])
         succession = self._succession(old.key, request, spec.scopes, spec.expires_at, sinks)
         self.journal.record_succession(succession)
-        order = MintOrder(OperationKind.ROTATE, spec, scene.rows, request.actor, request.reason, succeeds=old.key.id)
+        order = MintOrder(
+            OperationKind.ROTATE,
+            spec,
+            scene.rows,
+            request.actor,
+            request.reason,
+            succeeds=old.key.id,
+            sinks=succession.sinks,
+            context=self.delivery.context,
+        )
         if request.way is Way.COMPROMISED:
             return self._replace_compromised(scene, old, succession, order, request)
         minted = self.mint.run(order)

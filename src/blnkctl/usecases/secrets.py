@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import BlnkctlError, NotFound, StoreUnavailable
 from blnkctl.domain.operations import KnownKey
@@ -78,6 +79,15 @@ def another_store(known: KnownKey) -> StoreUnavailable:
     )
 
 
+def _gone_from_its_sinks(known: KnownKey) -> NotFound:
+    return NotFound(
+        f"No sink that {known.id} was delivered to holds its secret any more, and no store was to keep it.",
+        code="secret_not_held",
+        hint="Is there a successor (blnkctl keys list)? If not, make a new key.",
+        target=known.id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReadSecret:
     """Finds a key by the index alone and reads its secret. No network."""
@@ -101,6 +111,8 @@ class ReadSecret:
 
     def _missing(self, known: KnownKey) -> NotFound | StoreUnavailable:
         store = self.held.stores.get(known.store or "")
+        if known.store == NO_STORE:
+            return _gone_from_its_sinks(known)
         if store is not None and store.store_id != known.store_id:
             return another_store(known)
         return NotFound(

@@ -95,7 +95,7 @@ def _from_environment(given: Mapping[str, str]) -> Target:
             code="no_admin_key",
             hint="Set BLNKCTL_ADMIN_KEY, BLNKCTL_ADMIN_KEY_FILE or BLNKCTL_ADMIN_KEY_COMMAND, or use --context.",
         )
-    source, variable = _environment_key(given)
+    source, variable = environment_key(given)
     return Target(
         url=check_transport(url, allow_http=is_set(given, "BLNKCTL_ALLOW_HTTP")),
         admin_key=source,
@@ -110,7 +110,7 @@ def _from_context(context: Context, given: Mapping[str, str], *, outright: bool)
     source, variable = context.admin_key, None
     ignored = [name for name in ("BLNKCTL_URL", *ADMIN_KEY_VARIABLES) if name in given]
     if not outright and any(name in given for name in ADMIN_KEY_VARIABLES):
-        source, variable = _environment_key(given)
+        source, variable = environment_key(given)
     allow_http = context.allow_http or is_set(given, "BLNKCTL_ALLOW_HTTP")
     return Target(
         url=check_transport(context.url, allow_http=allow_http),
@@ -134,7 +134,8 @@ def _and(names: list[str]) -> str:
     return f"{' and '.join(names)} {verb}"
 
 
-def _environment_key(given: Mapping[str, str]) -> tuple[AdminKeySource, str | None]:
+def environment_key(given: Mapping[str, str]) -> tuple[AdminKeySource, str | None]:
+    """Return where the environment says that the admin key is: a source, or the variable that holds it."""
     if "BLNKCTL_ADMIN_KEY" in given:
         return AdminKeySource(), "BLNKCTL_ADMIN_KEY"
     return AdminKeySource(given.get("BLNKCTL_ADMIN_KEY_COMMAND"), given.get("BLNKCTL_ADMIN_KEY_FILE")), None

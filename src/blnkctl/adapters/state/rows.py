@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SqlRow = tuple[object, ...]
 OPERATION = (
     "id, kind, server, owner, name, phase, started_at, key_id, scopes, expires_at, store, store_id, rows_before,"
-    " sent_at, succeeds"
+    " sent_at, succeeds, sinks, context"
 )
 KEY = (
     "server, id, owner, name, scopes, expires_at, created_at, is_revoked, revoked_at, store, store_id, fingerprint,"
@@ -59,6 +59,8 @@ def from_operation(operation: Operation) -> SqlRow:
         operation.rows_before,
         time_text(operation.sent_at),
         operation.succeeds,
+        json.dumps(operation.sinks),
+        operation.context,
     )
 
 
@@ -81,6 +83,8 @@ def to_operation(row: SqlRow) -> Operation:
         rows_before=None if row[12] is None else int(str(row[12])),
         sent_at=_moment(row[13]),
         succeeds=_text(row[14]),
+        sinks=tuple(json.loads(str(row[15]))),
+        context=_text(row[16]),
     )
 
 

@@ -32,6 +32,8 @@ CREATE TABLE receipts (
 """
 _FROM_2_TO_3 = """
 ALTER TABLE operations ADD COLUMN succeeds TEXT;
+ALTER TABLE operations ADD COLUMN sinks TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE operations ADD COLUMN context TEXT;
 ALTER TABLE keys ADD COLUMN awaits_promotion INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE keys ADD COLUMN promoted_at TEXT;
 CREATE TABLE successions (
