@@ -501,7 +501,7 @@ def test_the_tables_of_the_version_before_become_these_with_what_they_hold(tmp_p
         for step in schema._STEPS[:2]:
             database.executescript(step)
         database.execute("PRAGMA user_version = 2")
-        operation, key = from_operation(SENT)[:-1], from_key(KEY)[:-2]
+        operation, key = from_operation(SENT)[:14], from_key(KEY)[:13]
         database.execute(
             f"INSERT INTO operations VALUES ({placeholders(operation)}, '', NULL, NULL, NULL)", operation
         )
