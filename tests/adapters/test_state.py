@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from blnkctl.adapters.state import SCHEMA_VERSION, StateFile
+from blnkctl.adapters.state import SCHEMA_VERSION, StateFile, schema
+from blnkctl.adapters.state.rows import from_key, from_operation, from_receipt, placeholders
 from blnkctl.domain.errors import StoreUnavailable
-from blnkctl.domain.keys import KeySpec
+from blnkctl.domain.keys import ApiKey, KeySpec, StorageScheme
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.servers import parse_server_url
+from blnkctl.domain.successions import Problem, Succession, SuccessionKind, SuccessionPhase, Way
 from blnkctl.system import mounts
 from tests.adapters.age_bench import SERVER, moment
 from tests.faulty_disk import files_no_longer_than
@@ -371,3 +373,143 @@ def test_a_file_in_the_place_of_the_state_directory_is_no_bug(state: StateFile, 
 
     assert "could not be used: File exists" in refusal(state).message
     assert state.known_keys(SERVER) == []
+
+
+# --- successions --------------------------------------------------------------------------------
+
+OLD = ApiKey(
+    id="api_key_1",
+    name="billing [prod] ü",
+    owner="acme/eu",
+    scopes=("ledgers:read", " odd\n"),
+    expires_at=NOW + timedelta(days=30),
+    created_at=NOW - timedelta(days=60),
+    last_used_at=NOW - timedelta(microseconds=1),
+    is_revoked=False,
+    revoked_at=None,
+    scheme=StorageScheme.SHA256,
+)
+BEGUN = Succession(
+    server=str(SERVER),
+    old=OLD,
+    kind=SuccessionKind.ROTATE,
+    way=Way.STAGED,
+    phase=SuccessionPhase.BEGUN,
+    scopes=OLD.scopes,
+    expires_at=NOW + timedelta(days=90, microseconds=4711),
+    started_at=NOW,
+    sinks=("env-file:/srv/app#BLNK_API_KEY", "command:put {id}"),
+    actor="tester@bench",
+    reason="quarterly",
+)
+ENDED = replace(
+    BEGUN,
+    old=replace(OLD, id="api_key_0", is_revoked=True, revoked_at=NOW, last_used_at=None),
+    kind=SuccessionKind.MIGRATE,
+    way=Way.COMPROMISED,
+    phase=SuccessionPhase.DONE,
+    sinks=(),
+    new_id="api_key_1",
+    promoted_at=NOW,
+    due=NOW + timedelta(days=1),
+    ended_at=NOW + timedelta(days=2),
+    problem=Problem("not_delivered", "It was not delivered.", None),
+    reason=None,
+    plan="plan-1",
+)
+
+
+def test_a_succession_is_read_as_it_was_recorded(state: StateFile, tmp_path: Path) -> None:
+    for one in (BEGUN, ENDED):
+        state.record_succession(one)
+
+    with opened_anew(tmp_path / "state") as again:
+        assert again.find_succession(SERVER, "api_key_1") == BEGUN
+        assert again.find_succession(SERVER, "api_key_0") == ENDED == again.succession_to(SERVER, "api_key_1")
+        assert again.find_succession(OTHER, "api_key_1") is None is again.succession_to(SERVER, "api_key_9")
+
+
+def test_a_key_has_one_succession_the_last_that_was_recorded(state: StateFile) -> None:
+    later = replace(BEGUN, phase=SuccessionPhase.PROVEN, new_id="api_key_2", problem=Problem("a", "b", "c"))
+    state.record_succession(BEGUN)
+    state.record_succession(later)
+
+    assert state.find_succession(SERVER, "api_key_1") == later == state.succession_to(SERVER, "api_key_2")
+
+
+def test_a_promotion_is_recorded_with_its_key_or_not_at_all(state: StateFile, tmp_path: Path) -> None:
+    made = replace(KEY, id="api_key_2", awaits_promotion=True)
+    state.remember([made])
+    state.record_succession(BEGUN)
+    promoted = replace(BEGUN, phase=SuccessionPhase.PROMOTED, new_id=made.id, promoted_at=NOW, due=NOW)
+    current = replace(made, awaits_promotion=False, promoted_at=NOW)
+    with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as database:
+        database.execute("CREATE TRIGGER refuse BEFORE INSERT ON keys BEGIN SELECT raise(ABORT, 'no'); END")
+
+    with pytest.raises(StoreUnavailable):
+        state.promote(promoted, current)
+    assert (state.find_succession(SERVER, "api_key_1"), state.find_known(SERVER, made.id)) == (BEGUN, made)
+    with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as database:
+        database.execute("DROP TRIGGER refuse")
+    state.promote(promoted, current)
+
+    assert (state.find_succession(SERVER, "api_key_1"), state.find_known(SERVER, made.id)) == (promoted, current)
+
+
+@pytest.mark.parametrize("kind", [OperationKind.ROTATE, OperationKind.MIGRATE])
+def test_the_end_of_a_minting_makes_its_key_the_successor(state: StateFile, kind: OperationKind) -> None:
+    made = replace(KEY, id="api_key_2", awaits_promotion=True)
+    state.record_succession(replace(BEGUN, problem=Problem("a", "b")))
+    state.record_succession(ENDED)
+    state.begin(replace(OPERATION, kind=kind, succeeds="api_key_1"), actor="", reason=None)
+
+    state.close_operation(OPERATION.id, "stored", key=made)
+
+    assert state.find_succession(SERVER, "api_key_1") == replace(
+        BEGUN, phase=SuccessionPhase.STORED, new_id="api_key_2"
+    )
+    assert state.find_succession(SERVER, "api_key_0") == ENDED
+
+
+def test_what_is_made_for_no_old_key_succeeds_none(state: StateFile) -> None:
+    state.record_succession(BEGUN)
+    for number, succeeds in enumerate((None, "api_key_7")):
+        state.begin(replace(OPERATION, id=f"{number}", succeeds=succeeds), actor="", reason=None)
+        state.close_operation(f"{number}", "stored", key=KEY)
+
+    assert state.find_succession(SERVER, "api_key_1") == BEGUN
+
+
+def test_the_key_of_a_name_is_the_latest_that_was_stored_or_promoted(state: StateFile) -> None:
+    def known(number: int, stored: int, promoted: int | None) -> KnownKey:
+        promoted_at = None if promoted is None else NOW + timedelta(hours=promoted)
+        return replace(KEY, id=f"api_key_{number}", stored_at=NOW + timedelta(hours=stored), promoted_at=promoted_at)
+
+    keys = [known(1, 1, None), known(2, 2, 9), known(3, 3, None)]
+    state.remember(keys)
+
+    assert [key.id for key in state.known_keys(SERVER)] == ["api_key_2", "api_key_3", "api_key_1"]
+
+
+def test_the_tables_of_the_version_before_become_these_with_what_they_hold(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    receipt = ("api_key_1", "env-file:/srv/app#K", "/srv/app#K", "0011223344556677", "2026-06-01T12:00:00.000001Z", 1)
+    with closing(sqlite3.connect(directory / "state.db")) as database, database:
+        for step in schema._STEPS[:2]:
+            database.executescript(step)
+        database.execute("PRAGMA user_version = 2")
+        operation, key = from_operation(SENT)[:-1], from_key(KEY)[:-2]
+        database.execute(
+            f"INSERT INTO operations VALUES ({placeholders(operation)}, '', NULL, NULL, NULL)", operation
+        )
+        database.execute(f"INSERT INTO keys VALUES ({placeholders(key)})", key)
+        database.execute("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?)", (str(SERVER), *receipt))
+
+    with opened_anew(directory) as state:
+        assert (state.open_operations(), state.known_keys(SERVER)) == ([SENT], [KEY])
+        assert [from_receipt(one) for one in state.receipts(SERVER)["api_key_1"]] == [receipt]
+        assert state.find_succession(SERVER, "api_key_1") is None
+        state.record_succession(BEGUN)
+        assert state.find_succession(SERVER, "api_key_1") == BEGUN
+        assert state.check() == SCHEMA_VERSION == 3

@@ -30,6 +30,8 @@ TREE = {
         "reveal",
         "import",
         "identify",
+        "rotate",
+        "finish",
         "revoke",
         "forget",
     ],
@@ -45,8 +47,8 @@ COMMANDS = [
 EVERYTHING = [*TREE, *COMMANDS]
 SAID_EXIT_CODES = re.compile(r"Exit codes: (?:\d+|the command's own)")
 NOT_BUILT = re.compile(
-    r"rotate|migrate|audit|admin-key generate|--server-config"
-    r"|vault:|--expiring|--unused-for|--take-over"
+    r"migrate|audit|admin-key (?:generate|rotate)|--server-config"
+    r"|vault:|--expiring-(?:before|after)|--unused-for"
 )
 
 

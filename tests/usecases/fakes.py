@@ -17,6 +17,7 @@ from blnkctl.adapters.blnk.server import BlnkServer
 from blnkctl.adapters.blnk.transport import Connection, Transport
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import BlnkctlError, Busy, Declined, NotFound, OutcomeUnknown, StoreUnavailable
+from blnkctl.domain.finishing import DrainRule
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
 from blnkctl.domain.operations import KnownKey, Operation, Phase
@@ -28,16 +29,23 @@ from blnkctl.domain.selectors import IdPrefix, KeyWord
 from blnkctl.domain.servers import ServerUrl, parse_server_url
 from blnkctl.domain.sinks import FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
-from blnkctl.domain.successions import Succession, SuccessionPhase
+from blnkctl.domain.successions import Succession, SuccessionPhase, Way
 from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
 from blnkctl.usecases.adopt import AdoptSecret
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
 from blnkctl.usecases.deliver import DeliverSecret
+from blnkctl.usecases.finish import FinishRotations
 from blnkctl.usecases.identify import IdentifyKeys, Place
+from blnkctl.usecases.listing import KeyReader, OwnerScope
+from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
+from blnkctl.usecases.mint import MintKey
 from blnkctl.usecases.recover import Recover, Recovered
+from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
+from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation
 from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
+from blnkctl.usecases.successors import CarrySuccessor
 from blnkctl.usecases.views import KeyView
 
 URL = parse_server_url("https://ledger.example.com")
@@ -178,7 +186,7 @@ class FakeServer:
         self.probes: list[ProbeAnswer | BlnkctlError] = []
         self.connections: list[bool] = []
         self.shown: list[Secret] = []
-        self.on_list: Callable[[], None] = lambda: None
+        self.on_list: Callable[[], object] = lambda: None
         self._effects = effects
         self._clock = clock
         self._numbers = itertools.count(0xA0000001)
@@ -242,6 +250,7 @@ class FakeServer:
         return [row.id for row in self.rows if not row.is_revoked]
 
     def probe(self, secret: Secret, *, fresh_connection: bool = False) -> ProbeAnswer:
+        self._effects.begins("probe")
         self.connections.append(fresh_connection)
         self.shown.append(secret)
         answer = self.probes.pop(0) if self.probes else self._judge(secret)
@@ -611,6 +620,10 @@ class Bench:
 
     def recover(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> list[Recovered]:
         """Recover."""
+        return self.recoverer(abandon_escrow=abandon_escrow, dry_run=dry_run).run()
+
+    def recoverer(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> Recover:
+        """Return the use-case that recovers."""
         return Recover(
             server=self.server,
             stores={"age": self.store},
@@ -620,7 +633,78 @@ class Bench:
             reporter=self.reporter,
             abandon_escrow=abandon_escrow,
             dry_run=dry_run,
-        ).run()
+        )
+
+    def rotator(self) -> RotateKeys:
+        """Return the use-case that rotates."""
+        signals = FakeSignals(self.effects)
+        verifier = self.verifier(self.server)
+        return RotateKeys(
+            server=self.server,
+            store=self.store,
+            journal=self.journal,
+            locks=self.locks,
+            clock=self.clock,
+            approver=self.approver,
+            reporter=self.reporter,
+            reader=self.reader(),
+            mint=MintKey(self.server, self.store, self.journal, self.locks, self.clock, signals),
+            successor=CarrySuccessor(
+                self.server, self.store, self.journal, self.clock, self.held, verifier, self.delivery
+            ),
+            delivery=self.delivery,
+            held=self.held,
+            elsewhere=self.elsewhere(),
+            adopter=self.adopter(),
+            recover=self.recoverer(),
+            revoker=self.revoker(),
+            refusal=AwaitRefusal(self.server, self.clock, self.reporter, self.held),
+        )
+
+    def rotate(self, key_id: str, **changes: object) -> Rotation:
+        """Rotate a listed key, staged for a day unless told otherwise."""
+        request = RotateRequest(Way.STAGED, timedelta(days=1), actor="tester@bench")
+        viewpoint = self.reader().viewpoint(for_new_keys=True)
+        view = next(view for view in viewpoint.judge(self.listed()) if view.key.id == key_id)
+        changed = replace(request, **changes)  # type: ignore[arg-type]
+        self.effects.log.clear()
+        (outcome,) = self.rotator().run_all([view], changed, viewpoint, lambda *_: None, lambda: False)
+        return outcome
+
+    def finish(self, **rule: object) -> list[Rotation]:
+        """Finish what is due."""
+        finishing = FinishRotations(
+            server=self.server,
+            journal=self.journal,
+            locks=self.locks,
+            clock=self.clock,
+            reporter=self.reporter,
+            reader=self.reader(),
+            elsewhere=self.elsewhere(),
+            verifier=self.verifier(self.server),
+            revoker=self.revoker(),
+            rule=DrainRule(**rule),  # type: ignore[arg-type]
+        )
+        viewpoint = self.reader().viewpoint()
+        planned = finishing.weigh(viewpoint.judge(self.listed()), viewpoint)
+        self.effects.log.clear()
+        return finishing.run(planned, viewpoint)
+
+    def reader(self) -> KeyReader:
+        """Return who reads keys."""
+        return KeyReader(self.server, self.journal, self.clock, self.reporter, "prod", OwnerScope())
+
+    def elsewhere(self) -> FindMadeElsewhere:
+        """Return who looks for the secret of a key that was made elsewhere."""
+        return FindMadeElsewhere(self.server, self.store, self.delivery, self.slow_forms, self.clock)
+
+    def beside(self, *, shares_store: bool = False) -> "Bench":
+        """Return another machine before the same server, with a state of its own, that has seen nothing."""
+        other = Bench(self.server.generation)
+        other.effects, other.clock, other.server = self.effects, self.clock, self.server
+        other.store = self.store if shares_store else FakeStore(self.effects)
+        other.journal, other.sinks = FakeJournal(self.effects), FakeSinks(self.effects)
+        return other
 
     def revoker(self) -> RevokeKeys:
         """Return the use-case that revokes."""

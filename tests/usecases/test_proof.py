@@ -121,7 +121,7 @@ def test_one_acceptance_verifies_a_key_at_once() -> None:
     begun = bench.clock.monotonic()
     assert verify(bench, ACCEPTED) == Verification(known_as(a_key()), True, "the server accepts it")
     assert bench.clock.monotonic() == begun
-    assert bench.effects.log == []
+    assert bench.effects.log == ["probe"]
 
 
 @pytest.mark.parametrize(("refusal", "words"), [(REFUSED, "expired or revoked"), (UNKNOWN, "does not know it")])
@@ -134,7 +134,7 @@ def test_three_refusals_over_five_seconds_with_the_admin_key_listing_in_between_
     assert verification.authenticates is False
     assert words in verification.reason
     assert bench.clock.monotonic() - begun == 5.0
-    assert bench.effects.log == ["ask the server", "list"] * 2
+    assert bench.effects.log == ["probe", *["ask the server", "list", "probe"] * 2]
     assert bench.server.probes == [ACCEPTED]
 
 

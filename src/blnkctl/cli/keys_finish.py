@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from blnkctl.cli.bulk import refuse_both
+from blnkctl.cli.bulk import complete_selection, refuse_both
 from blnkctl.cli.options import application, command
 from blnkctl.cli.rotations import finisher, result_of
 from blnkctl.cli.run import Run
@@ -21,11 +21,12 @@ from blnkctl.cli.selection import (
 from blnkctl.domain.errors import UsageError
 from blnkctl.domain.finishing import DrainRule, Verdict
 from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.selectors import Selection
 from blnkctl.domain.times import parse_duration
 from blnkctl.usecases.finish import Finishing, FinishRotations, as_planned
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.listing import KeyReader
-from blnkctl.usecases.views import KeyView, Viewpoint
+from blnkctl.usecases.views import Viewpoint
 
 app = application("Finish rotations.", "blnkctl keys finish")
 
@@ -81,7 +82,8 @@ def finish(
     with telling("Nothing was revoked."):
         viewpoint = reader.viewpoint()
         if is_bulk:
-            planned = _selected(run, reader, finishing, viewpoint, owner, owners_from, all_owners, name)
+            selection = read_selection(run, owner, owners_from, all_owners, None, name)
+            planned = _selected(reader, finishing, viewpoint, selection)
         else:
             planned = _named(reader, finishing, viewpoint, keys)
     due = [one for one in planned if one.verdict in (Verdict.REVOKE, Verdict.PROVE)]
@@ -122,22 +124,11 @@ def _named(
 
 
 def _selected(
-    run: Run,
-    reader: KeyReader,
-    finishing: FinishRotations,
-    viewpoint: Viewpoint,
-    owner: list[str] | None,
-    owners_from: str | None,
-    all_owners: bool,
-    name: str | None,
+    reader: KeyReader, finishing: FinishRotations, viewpoint: Viewpoint, selection: Selection
 ) -> list[Finishing]:
-    selection = read_selection(run, owner, owners_from, all_owners, None, name)
-    found = []
-    for one_owner in reader.owners_to_list(selection):
-        views: list[KeyView] = reader.views_of(one_owner, viewpoint)
-        weighed = finishing.weigh(views, viewpoint)
-        found += [one for one in weighed if selection.fits(one.old.key, one.old.status)]
-    return found
+    views = complete_selection(reader, Selection(selection.owners))
+    weighed = finishing.weigh(views, viewpoint)
+    return [one for one in weighed if selection.fits(one.old.key, one.old.status)]
 
 
 def _confirm(run: Run, due: list[Finishing]) -> None:

@@ -1,6 +1,7 @@
 """`blnkctl keys rotate`."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -25,7 +26,7 @@ from blnkctl.cli.selection import (
 from blnkctl.cli.sinks import To, typed_sinks
 from blnkctl.domain.errors import UsageError
 from blnkctl.domain.grace import parse_grace
-from blnkctl.domain.keys import KeyStatus
+from blnkctl.domain.keys import LIVE, KeyStatus
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.rotation import ScopeChange
 from blnkctl.domain.scopes import check_typed_scopes
@@ -33,13 +34,13 @@ from blnkctl.domain.selectors import Selection
 from blnkctl.domain.sinks import SinkAddress
 from blnkctl.domain.successions import Way
 from blnkctl.domain.times import add_duration, parse_moment
+from blnkctl.usecases.chains import ends_of_chains
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.listing import KeyReader, the_one
 from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation, RotationPhase
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 app = application("Replace keys.", "blnkctl keys rotate KEY")
-_SELECTABLE = frozenset({KeyStatus.ACTIVE, KeyStatus.DEAD, KeyStatus.EXPIRED})
 
 
 @command(
@@ -119,23 +120,29 @@ def rotate(
     is_bulk = any(selector not in (None, False) for selector in narrows) or bool(owner and not keys)
     if is_bulk:
         refuse_both(keys)
+    request = replace(request, expiring_before=_end_of(run, expiring_within))
     run.change_target()
     reader = key_reader(run, None if is_bulk else owner, for_bulk_change=is_bulk)
+    rotation = rotator(run, reader)
     with telling("Nothing was sent."):
         viewpoint = reader.viewpoint(for_new_keys=True)
         if is_bulk:
             selection = read_selection(run, owner, owners_from, all_owners, status, name)
-            views = _selected(reader, _selection(run, selection, expiring_within))
+            selection = replace(selection, expiring_before=request.expiring_before)
+            views = _selected(reader, selection, request.way, rotation)
         else:
-            views = _named(reader, viewpoint, keys)
+            views = _named(reader, viewpoint, keys, request.way)
     if not views:
         run.terminal.note("No key is selected: there is nothing to rotate.")
-    if dry_run or not views:
-        return run.finish(result_of([Rotation(view, None, RotationPhase.PENDING) for view in views]))
-    rotation = rotator(run, reader)
+        return run.finish(result_of([]))
     rotation.check(views, request)
+    if dry_run:
+        return run.finish(result_of([rotation.plan(view, request, viewpoint) for view in views]))
     _confirm(run, views, request, is_bulk=is_bulk)
-    return run.finish(result_of(_rotate(run, rotation, views, request, viewpoint)))
+    rotations = _rotate(run, rotation, views, request, viewpoint)
+    if any(one.phase is RotationPhase.STAGED for one in rotations):
+        run.terminal.note("What is staged works on until it is due; to revoke what is due: blnkctl keys finish")
+    return run.finish(result_of(rotations))
 
 
 # --- what is asked for --------------------------------------------------------------------------
@@ -191,6 +198,8 @@ def _request(run: Run, way: Way, grace: str | None, expires: str | None, take_ov
                 code="expires_in_the_past",
                 hint="Give a time to come, such as 90d or 2027-06-30.",
             )
+        if expires_at > add_duration(now, "1y", flag="--expires"):
+            run.terminal.warn(f"--expires {expires} is more than a year away; keys that live shorter leak less.")
     return RotateRequest(
         way=way,
         grace=run.target.grace if grace is None else parse_grace(grace, flag="--grace"),
@@ -204,31 +213,41 @@ def _request(run: Run, way: Way, grace: str | None, expires: str | None, take_ov
 # --- which keys ---------------------------------------------------------------------------------
 
 
-def _named(reader: KeyReader, viewpoint: Viewpoint, keys: list[str] | None) -> list[KeyView]:
-    """Return the keys that were named, a chain of successors being one key."""
+def _named(reader: KeyReader, viewpoint: Viewpoint, keys: list[str] | None, way: Way) -> list[KeyView]:
+    """Return the keys that were named, a chain of successors being one key; but which of them leaked must be said."""
     if not keys:
         raise no_key_is_named()
     found = {}
     for word in key_words(keys):
         views = reader.find(word, viewpoint)
-        heads = [view for view in views if view.status is not KeyStatus.SUPERSEDED]
+        heads = views if way is Way.COMPROMISED else ends_of_chains(views)
         view = the_one(word, heads or views)
         found[view.key.id] = view
     return list(found.values())
 
 
-def _selected(reader: KeyReader, selection: Selection) -> list[KeyView]:
-    """Return the selected keys that can be rotated: those that live, unless a status was named."""
-    wanted = selection.statuses or frozenset({KeyStatus.ACTIVE})
-    return complete_selection(reader, replace(selection, statuses=wanted & _SELECTABLE))
+def _selected(reader: KeyReader, selection: Selection, way: Way, rotation: RotateKeys) -> list[KeyView]:
+    """Return the selected keys that can be rotated: those that live, unless a status was named.
+
+    Of superseded keys: all that may have leaked, else those whose rotation was begun here and not ended.
+    """
+    wanted = (selection.statuses or LIVE) - {KeyStatus.REVOKED}
+    views = complete_selection(reader, replace(selection, statuses=wanted)) if wanted else []
+    if way is Way.COMPROMISED:
+        return views
+    ids = {view.key.id for view in views}
+    return [
+        view
+        for view in views
+        if view.status is not KeyStatus.SUPERSEDED or (view.superseded_by not in ids and rotation.has_begun(view))
+    ]
 
 
-def _selection(run: Run, selection: Selection, expiring_within: str | None) -> Selection:
+def _end_of(run: Run, expiring_within: str | None) -> datetime | None:
     if expiring_within is None:
-        return selection
+        return None
     now = run.wiring.clock.now()
-    before = add_duration(now, expiring_within, flag="--expiring-within", minutes=False)
-    return replace(selection, expiring_before=before)
+    return add_duration(now, expiring_within, flag="--expiring-within", minutes=False)
 
 
 # --- doing it -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from blnkctl.usecases.finish import FinishRotations
 from blnkctl.usecases.listing import KeyReader
 from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 from blnkctl.usecases.mint import MintKey
+from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import RevokeKeys
 from blnkctl.usecases.rotate import RotateKeys, Rotation
 from blnkctl.usecases.secrets import VerifyKey
@@ -48,6 +49,7 @@ def rotator(run: Run, reader: KeyReader) -> RotateKeys:
         adopter=adopter(run),
         recover=recovery(run),
         revoker=revoker(run),
+        refusal=AwaitRefusal(wiring.server, wiring.clock, run.terminal, held),
     )
 
 

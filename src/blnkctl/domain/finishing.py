@@ -33,14 +33,15 @@ class DrainRule:
     def __bool__(self) -> bool:
         return self.older_than is not None or self.when_used
 
-    def holds(self, old: ApiKey, new: ApiKey, promoted_at: datetime, now: datetime) -> bool:
-        """Tell whether it is so. `last_used_at` proves use, never disuse: the new key's use is what counts."""
+    def unmet(self, old: ApiKey, new: ApiKey, promoted_at: datetime, now: datetime) -> str | None:
+        """Say what is not so yet. `last_used_at` proves use, never disuse: the new key's use is what counts."""
         if self.older_than is not None and now - new.created_at < self.older_than:
-            return False
-        if not self.when_used:
-            return True
-        is_used = new.last_used_at is not None and new.last_used_at > promoted_at
-        return is_used and (old.last_used_at is None or old.last_used_at < now - self.quiet_for)
+            return "it is not older than that"
+        if self.when_used and (new.last_used_at is None or new.last_used_at <= promoted_at):
+            return "it was not seen in use since"
+        if self.when_used and old.last_used_at is not None and old.last_used_at >= now - self.quiet_for:
+            return "the old key was seen in use lately"
+        return None
 
 
 def judge(old: ApiKey, new: ApiKey, succession: Succession | None, rule: DrainRule, now: datetime) -> Verdict:
@@ -49,7 +50,7 @@ def judge(old: ApiKey, new: ApiKey, succession: Succession | None, rule: DrainRu
         return _judge_ours(old, new, succession, rule, now)
     if not rule:
         return Verdict.STAGED
-    if not rule.holds(old, new, new.created_at, now):
+    if rule.unmet(old, new, new.created_at, now) is not None:
         return Verdict.PENDING
     return Verdict.PROVE if new.last_used_at is None else Verdict.REVOKE
 
@@ -60,4 +61,4 @@ def _judge_ours(old: ApiKey, new: ApiKey, succession: Succession, rule: DrainRul
         return Verdict.OPEN
     if due is None or due > now:
         return Verdict.STAGED
-    return Verdict.REVOKE if rule.holds(old, new, promoted_at, now) else Verdict.STAGED
+    return Verdict.REVOKE if rule.unmet(old, new, promoted_at, now) is None else Verdict.STAGED

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from blnkctl.domain.errors import UsageError
 from blnkctl.domain.keys import ApiKey
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.domain.scopes import covers
+from blnkctl.domain.scopes import covers, is_known
 
 LONGEST_LIFE = timedelta(days=365)
 
@@ -54,6 +54,20 @@ def _cannot_drop(scope: str, key: ApiKey) -> UsageError:
         hint=f"It has {escape_unsafe(', '.join(key.scopes))}. To name all that it shall have: --scope R:A,R:A…",
         target=key.id,
     )
+
+
+def oddities(name: str, scopes: tuple[str, ...]) -> list[str]:
+    """Say what is odd about what a successor inherits: it is copied as it is, byte for byte."""
+    found = []
+    if not name.strip() or escape_unsafe(name) != name:
+        found.append(f"the name {escape_unsafe(name)!r} is odd; it is copied as it is.")
+    unknown = [scope for scope in scopes if not is_known(scope)]
+    if unknown:
+        found.append(f"{escape_unsafe(', '.join(unknown))} opens nothing; it is copied as it is.")
+    twice = [scope for scope in dict.fromkeys(scopes) if scopes.count(scope) > 1]
+    if twice:
+        found.append(f"{escape_unsafe(', '.join(twice))} is there more than once; it is copied as it is.")
+    return found
 
 
 def same_lifetime(key: ApiKey, now: datetime) -> datetime:

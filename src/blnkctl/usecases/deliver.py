@@ -17,7 +17,7 @@ from blnkctl.domain.sinks import SinkAddress, SinkValues
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Journal, Sink, Sinks
 
-_ID_TO_COME = "api_key_00000000-0000-4000-8000-000000000000"
+_ID_TO_COME = "api_key_00000000-0000-4000-8000-{:012x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class DeliverSecret:
             UsageError: a sink is refused, or two keys would land in the same place.
         """
         taken: dict[str, Recipient] = {}
-        for recipient, addresses in planned:
+        for number, (recipient, addresses) in enumerate(planned):
             for address in addresses:
-                sink = self._open(address, recipient)
+                sink = self._open(address, recipient, number)
                 other = taken.setdefault(sink.target, recipient)
                 if other is not recipient:
                     raise _same_place(sink.target, other, recipient)
@@ -125,8 +125,9 @@ class DeliverSecret:
         except BlnkctlError:
             return None
 
-    def _open(self, address: SinkAddress, recipient: Recipient) -> Sink:
-        values = SinkValues(recipient.owner, recipient.name, recipient.id or _ID_TO_COME, self.context or "")
+    def _open(self, address: SinkAddress, recipient: Recipient, number: int = 0) -> Sink:
+        key_id = recipient.id or _ID_TO_COME.format(number)
+        values = SinkValues(recipient.owner, recipient.name, key_id, self.context or "")
         return self.sinks.open(address.filled(values))
 
 

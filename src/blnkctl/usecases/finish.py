@@ -16,6 +16,7 @@ from blnkctl.domain.sinks import parse_sink
 from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase
 from blnkctl.usecases.guards import key_lock
 from blnkctl.usecases.rotate import Rotation, RotationPhase
+from blnkctl.usecases.successors import way_on_with
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 if TYPE_CHECKING:
@@ -63,11 +64,17 @@ class FinishRotations:
         return [one for one in judged if one.old.status is KeyStatus.SUPERSEDED or _is_rotated_here(one)]
 
     def _judged(self, old: KeyView, new: KeyView, viewpoint: Viewpoint) -> Finishing:
-        found = self.journal.find_succession(self.server.url, old.key.id)
-        ours = found if found is not None and found.new_id == new.key.id else None
+        ours = self._succession(old.key.id, new.key.id)
         if ours is not None and ours.kind is SuccessionKind.MIGRATE:
             return Finishing(old, new, ours, Verdict.STAGED)
         return Finishing(old, new, ours, judge(old.key, new.key, ours, self.rule, viewpoint.now))
+
+    def _succession(self, old_id: str, new_id: str) -> Succession | None:
+        """Return what the journal says of a key that leads to this successor, be it through others."""
+        first = at = self.journal.find_succession(self.server.url, old_id)
+        while at is not None and not at.is_open and at.new_id not in (None, new_id):
+            at = self.journal.find_succession(self.server.url, str(at.new_id))
+        return first if at is not None and at.new_id == new_id and (at is first or not at.is_open) else None
 
     def run(self, planned: Iterable[Finishing], viewpoint: Viewpoint) -> list[Rotation]:
         """Revoke what is due; a failure of one does not stop the next."""
@@ -77,9 +84,10 @@ class FinishRotations:
         if one.verdict in (Verdict.STAGED, Verdict.OPEN, Verdict.PENDING):
             return self._left(one)
         try:
-            key_id = one.old.key.id
-            with self.locks.hold([key_lock(self.server.url, key_id)], f"the key {key_id}"):
+            with self.locks.hold(self._locks_of(one), f"the key {one.old.key.id}"):
                 again = self._look_again(one, viewpoint)
+                if again is None:
+                    return self._done(one, one.old)
                 if again.verdict is Verdict.PROVE:
                     self._prove(again)
                 elif again.verdict is not Verdict.REVOKE:
@@ -88,13 +96,21 @@ class FinishRotations:
         except BlnkctlError as problem:
             return Rotation(one.old, one.new, RotationPhase.PENDING, _due(one), problem)
 
-    def _look_again(self, one: Finishing, viewpoint: Viewpoint) -> Finishing:
+    def _locks_of(self, one: Finishing) -> list[str]:
+        """Name both: whoever revokes the successor meanwhile takes its lock."""
+        return [key_lock(self.server.url, view.key.id) for view in (one.old, one.new)]
+
+    def _look_again(self, one: Finishing, viewpoint: Viewpoint) -> Finishing | None:
         """List once more: a person thought about it meanwhile, and others rotate and revoke too.
+
+        None where the old key was revoked by another.
 
         Raises:
             Incomplete: the successor does not live any more.
         """
         views = self.reader.views_of(one.old.key.owner, viewpoint)
+        if any(view.key.id == one.old.key.id and view.key.is_revoked for view in views):
+            return None
         again = [found for found in self.weigh(views, viewpoint) if found.old.key.id == one.old.key.id]
         if not again:
             raise _successor_gone(one)
@@ -118,31 +134,42 @@ class FinishRotations:
 
     def _revoke(self, one: Finishing) -> Rotation:
         self.revoker.revoke_locked(one.old)
+        return self._done(one, one.old)
+
+    def _done(self, one: Finishing, old: KeyView) -> Rotation:
         now = self.clock.now()
         if one.succession is not None:
             ended = replace(one.succession, phase=SuccessionPhase.DONE, due=None, ended_at=now)
             self.journal.record_succession(ended)
-        key = replace(one.old.key, is_revoked=True, revoked_at=now)
-        old = replace(one.old, key=key, status=KeyStatus.REVOKED, superseded_by=None)
-        return Rotation(old, one.new, RotationPhase.DONE)
+        key = replace(old.key, is_revoked=True, revoked_at=old.key.revoked_at or now)
+        revoked = replace(old, key=key, status=KeyStatus.REVOKED, superseded_by=None)
+        return Rotation(revoked, one.new, RotationPhase.DONE)
 
     def _left(self, one: Finishing) -> Rotation:
         if one.verdict is Verdict.PENDING:
-            problem = _not_proven(one, "what was asked for is not so yet")
+            old, new = one.old.key, one.new.key
+            problem = _not_proven(one, str(self.rule.unmet(old, new, new.created_at, self.clock.now())))
             return Rotation(one.old, one.new, RotationPhase.PENDING, error=problem)
         if one.verdict is Verdict.OPEN:
-            self.reporter.warn(_unfinished(one))
-            return Rotation(one.old, one.new, RotationPhase.PENDING)
+            return self._left_open(one)
         if one.succession is None:
             self.reporter.note(_made_elsewhere(one))
         elif one.succession.kind is SuccessionKind.MIGRATE:
             self.reporter.note(f"{one.old.key.id} is part of a migration: blnkctl migrate finish")
         return Rotation(one.old, one.new, RotationPhase.STAGED, _due(one))
 
+    def _left_open(self, one: Finishing) -> Rotation:
+        """An open rotation is never due: that is worth telling, and an error only to who asked for more than time."""
+        problem = _unfinished(one)
+        if self.rule:
+            return Rotation(one.old, one.new, RotationPhase.PENDING, error=problem)
+        self.reporter.warn(f"{problem.message} {problem.hint}")
+        return Rotation(one.old, one.new, RotationPhase.STAGED)
+
 
 def as_planned(one: Finishing) -> Rotation:
     """Return what would become of an old key."""
-    phase = RotationPhase.PENDING if one.verdict in (Verdict.OPEN, Verdict.PENDING) else RotationPhase.STAGED
+    phase = RotationPhase.PENDING if one.verdict is Verdict.PENDING else RotationPhase.STAGED
     return Rotation(one.old, one.new, phase, _due(one))
 
 
@@ -166,19 +193,22 @@ def _successor_gone(one: Finishing) -> Incomplete:
 
 def _not_proven(one: Finishing, why: str) -> Incomplete:
     return Incomplete(
-        f"That {one.new.key.id}, which succeeds {one.old.key.id}, is in use or works is not shown: {why}. The old key"
-        " works on.",
+        f"{one.old.key.id} was left as it is: that its successor {one.new.key.id} works is not shown: {why}.",
         code="successor_not_proven",
         hint="Finish where the rotation was begun, or try again later.",
         target=one.old.key.id,
     )
 
 
-def _unfinished(one: Finishing) -> str:
-    why = "" if one.succession is None or one.succession.problem is None else f": {one.succession.problem.message}"
-    return (
-        f"The rotation of {one.old.key.id} has not come to its end, so the old key stays{why}."
-        f" Go on with: blnkctl keys rotate {one.old.key.id}"
+def _unfinished(one: Finishing) -> Incomplete:
+    succession = one.succession
+    why = "" if succession is None or succession.problem is None else f": {succession.problem.message.rstrip('.')}"
+    way_on = f"blnkctl keys rotate {one.old.key.id}" if succession is None else way_on_with(succession)
+    return Incomplete(
+        f"The rotation of {one.old.key.id} has not come to its end, so the old key stays{why}.",
+        code="rotation_open",
+        hint=f"Go on with: {way_on}",
+        target=one.old.key.id,
     )
 
 

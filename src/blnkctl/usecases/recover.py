@@ -36,9 +36,12 @@ from blnkctl.usecases.guards import (
     telling,
 )
 from blnkctl.usecases.mint import known_from
+from blnkctl.usecases.successors import way_on_with
 
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Journal, KeyServer, Locks, Reporter, SecretStore
+
+LONGEST_UNDER_WAY = timedelta(minutes=5)
 
 
 class RecoverDecision(StrEnum):
@@ -130,7 +133,7 @@ class Recover:
         if operation.kind is OperationKind.REVOKE:
             return self._settle_revoke(operation)
         if operation.phase is Phase.PREFLIGHT:
-            return self._close(operation, RecoverDecision.UNDONE, "Nothing had been sent.")
+            return self._close(operation, RecoverDecision.UNDONE, f"Nothing had been sent.{self._way_on(operation)}")
         if operation.kind is OperationKind.IMPORT:
             return self._settle_import(operation)
         return self._settle_create(operation, can_list)
@@ -202,7 +205,12 @@ class Recover:
     def _look(self, operation: Operation, rows: Sequence[ApiKey] | None) -> _Findings:
         spec = operation.spec
         matches = tuple(
-            row for row in rows or () if spec is not None and spec.matches(row) and self._may_be(row.id, spec)
+            row
+            for row in rows or ()
+            if spec is not None
+            and spec.matches(row)
+            and self._may_be(row.id, spec)
+            and not self._is_made_by_another(operation, row)
         )
         escrow = self._read_escrow(operation)
         if escrow.key is not None and not self._is_ours(escrow.key, spec):
@@ -227,6 +235,18 @@ class Recover:
         known = self.journal.find_known(self.server.url, key_id)
         asked = (spec.owner, spec.name, spec.expires_at)
         return known is None or (known.owner, known.name, known.expires_at) == asked
+
+    def _is_made_by_another(self, operation: Operation, row: ApiKey) -> bool:
+        """Tell whether a row came too late to be ours: another machine asks for the very same successor of a key."""
+        sent_at = (operation.sent_at or operation.started_at) + self.clock_skew
+        return operation.succeeds is not None and row.created_at > sent_at + LONGEST_UNDER_WAY
+
+    def _way_on(self, operation: Operation) -> str:
+        """Say which command goes on with what the operation was a step of."""
+        if operation.succeeds is None:
+            return ""
+        succession = self.journal.find_succession(self.server.url, operation.succeeds)
+        return "" if succession is None else f" To go on: {way_on_with(succession)}"
 
     def _likeliest_first(self, matches: Sequence[ApiKey], named: str | None) -> tuple[ApiKey, ...]:
         """Put the row that the escrow names first, then what is live: decisions are about the first."""
@@ -283,7 +303,7 @@ class Recover:
     def _act(self, operation: Operation, found: _Findings) -> Recovered:
         match found.decision:
             case Decision.CLOSE:
-                return self._close(operation, RecoverDecision.UNDONE, "No key was made.")
+                return self._close(operation, RecoverDecision.UNDONE, f"No key was made.{self._way_on(operation)}")
             case Decision.ADOPT:
                 return self._adopt(operation, found)
             case Decision.STORE:
@@ -300,7 +320,7 @@ class Recover:
         store = self._store_of(operation)
         if store is not None and not self.dry_run:
             self._record(operation, row, _read_if_possible(store, EntryName(self.server.url, row.id)))
-        message = f"{row.id} is live and its secret is in the store.{_way_on(operation)}"
+        message = f"{row.id} is live and its secret is in the store.{self._way_on(operation)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _store(self, operation: Operation, found: _Findings) -> Recovered:
@@ -312,7 +332,7 @@ class Recover:
         if not self.dry_run:
             self._keep(store, operation, row, None if escrowed is None else escrowed.secret)
         stored = self._tense("is now in the store", "would be stored")
-        message = f"{row.id} is live and its secret {stored}.{_way_on(operation)}{self._twins(found)}"
+        message = f"{row.id} is live and its secret {stored}.{self._way_on(operation)}{self._twins(found)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _twins(self, found: _Findings) -> str:
@@ -352,7 +372,7 @@ class Recover:
                 hint=RECOVER_HINT,
             )
         revoked = self._tense("was revoked", "would be revoked")
-        message = f"{row.id} had been made, and its secret is nowhere: it {revoked}."
+        message = f"{row.id} had been made, and its secret is nowhere: it {revoked}.{self._way_on(operation)}"
         return self._close(operation, RecoverDecision.UNDONE, message)
 
     def _is_revoked_for_certain(self, row: ApiKey) -> bool:
@@ -425,13 +445,6 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
         revoked_at=None,
         scheme=StorageScheme.PLAINTEXT,
     )
-
-
-def _way_on(operation: Operation) -> str:
-    """Say which command goes on with what the operation was a step of."""
-    if operation.kind is OperationKind.ROTATE:
-        return f" To go on: blnkctl keys rotate {operation.succeeds}"
-    return " To go on: blnkctl migrate run" if operation.kind is OperationKind.MIGRATE else ""
 
 
 def _store_away(operation: Operation) -> StoreUnavailable:

@@ -13,30 +13,31 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.errors import BlnkctlError, Incomplete, UsageError
-from blnkctl.domain.keys import ApiKey, KeySpec, KeyStatus
+from blnkctl.domain.errors import BlnkctlError, Incomplete, OutcomeUnknown, UsageError
+from blnkctl.domain.keys import LIVE, ApiKey, KeySpec, KeyStatus
 from blnkctl.domain.marks import create_mark, find_successors, next_successor_mark, with_mark
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import OperationKind
-from blnkctl.domain.rotation import ScopeChange, same_lifetime
+from blnkctl.domain.rotation import ScopeChange, oddities, same_lifetime
 from blnkctl.domain.scopes import equals_full_access
 from blnkctl.domain.sinks import SinkAddress, parse_sink
 from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase, Way
+from blnkctl.usecases.chains import FindPair, Pair, Scene, gone
 from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import key_lock, name_lock, refuse_too_many, telling
 from blnkctl.usecases.mint import MintKey, MintOrder
-from blnkctl.usecases.revoke import HOPELESS, PROOF_LIMIT, ProveRevoked, Revocation, RevokeKeys
-from blnkctl.usecases.successors import REJECTED
+from blnkctl.usecases.revoke import HOPELESS, RevokeKeys
+from blnkctl.usecases.successors import REJECTED, way_on_with
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 if TYPE_CHECKING:
-    from blnkctl.domain.secret import Secret
     from blnkctl.ports import Approver, Clock, Journal, KeyServer, Locks, Reporter, SecretStore
     from blnkctl.usecases.adopt import AdoptSecret
     from blnkctl.usecases.deliver import DeliverSecret
     from blnkctl.usecases.listing import KeyReader
     from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
     from blnkctl.usecases.recover import Recover
+    from blnkctl.usecases.refusal import AwaitRefusal
     from blnkctl.usecases.secrets import HeldSecrets
     from blnkctl.usecases.successors import CarrySuccessor
 
@@ -65,7 +66,8 @@ class Rotation:
 class RotateRequest:
     """How keys are to be rotated, checked already.
 
-    `sinks` None: those of the old key's receipts. `expires_at` None: the old key's lifetime anew.
+    `sinks` None: those of the old key's receipts. `expires_at` None: the old key's lifetime anew. `expiring_before`:
+    the keys were selected because they end before that.
     """
 
     way: Way
@@ -74,37 +76,9 @@ class RotateRequest:
     expires_at: datetime | None = None
     sinks: tuple[SinkAddress, ...] | None = None
     take_over: bool = False
+    expiring_before: datetime | None = None
     actor: str = ""
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """An old key and, where its rotation was begun, the live key that succeeds it."""
-
-    old: KeyView
-    new: KeyView | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """All views of one owner, as listed under the lock of the name."""
-
-    views: tuple[KeyView, ...]
-    viewpoint: Viewpoint
-
-    @property
-    def rows(self) -> list[ApiKey]:
-        """The rows."""
-        return [view.key for view in self.views]
-
-    def namesakes(self, key: ApiKey) -> list[ApiKey]:
-        """Return the rows of a key's name."""
-        return [row for row in self.rows if row.name == key.name]
-
-    def find(self, key_id: str | None) -> KeyView | None:
-        """Return one key."""
-        return next((view for view in self.views if view.key.id == key_id), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +101,7 @@ class RotateKeys:
     adopter: AdoptSecret
     recover: Recover
     revoker: RevokeKeys
-    wait_progress: Callable[[int, int], None] = lambda _done, _total: None
+    refusal: AwaitRefusal
 
     def run_all(
         self,
@@ -163,9 +137,17 @@ class RotateKeys:
         with self.locks.hold([name_lock(self.server.url, key.owner, key.name)], escape_unsafe(view.full_name)):
             self._settle_unfinished(key)
             scene = self._look(key.owner, viewpoint)
-            pair = self._pair_of(scene, key.id)
+            pair = self._pairs(request).of(scene, key.id)
             with self.locks.hold([key_lock(self.server.url, pair.old.key.id)], f"the key {pair.old.key.id}"):
                 return self._rotate(scene, pair, request)
+
+    def plan(self, view: KeyView, request: RotateRequest, viewpoint: Viewpoint) -> Rotation:
+        """Return what is to be rotated, and how far that came. Sends nothing but a list."""
+        pair = self._pairs(request).of(self._look(view.key.owner, viewpoint), view.key.id)
+        begun = self.journal.find_succession(self.server.url, pair.old.key.id)
+        if pair.new is None or begun is None or begun.is_open or begun.new_id != pair.new.key.id:
+            return Rotation(pair.old, pair.new, RotationPhase.PENDING)
+        return Rotation(pair.old, pair.new, RotationPhase.STAGED, begun.due)
 
     def check(self, views: Sequence[KeyView], request: RotateRequest) -> None:
         """Know, before anything is sent, that new keys can be stored, read back and delivered, each elsewhere.
@@ -177,6 +159,11 @@ class RotateKeys:
         self.store.check_readable()
         refuse_too_many(self.store, len(views))
         self.delivery.check([(_recipient(view.key), self._sinks_for(view, request)) for view in views])
+
+    def has_begun(self, view: KeyView) -> bool:
+        """Tell whether a key's rotation was begun here and has not come to its end."""
+        begun = self.journal.find_succession(self.server.url, view.key.id)
+        return begun is not None and begun.is_open
 
     # --- what is there ------------------------------------------------------------------------
 
@@ -194,46 +181,37 @@ class RotateKeys:
                 raise settled.error
             self.reporter.note(f"Begun before: {settled.message}")
 
-    def _look(self, owner: str, viewpoint: Viewpoint) -> _Scene:
+    def _look(self, owner: str, viewpoint: Viewpoint) -> Scene:
         with telling("Nothing was sent."):
-            return _Scene(tuple(self.reader.views_of(owner, viewpoint)), viewpoint)
+            return self._list(owner, viewpoint)
 
-    def _pair_of(self, scene: _Scene, key_id: str) -> _Pair:
-        subject = scene.find(key_id)
-        if subject is None:
-            raise _gone(key_id)
-        if subject.status is KeyStatus.SUPERSEDED:
-            return _Pair(subject, scene.find(subject.superseded_by))
-        olds = [view for view in scene.views if view.superseded_by == key_id and view.status is KeyStatus.SUPERSEDED]
-        if olds:
-            return _Pair(max(olds, key=lambda view: view.key.created_at), subject)
-        return self._pair_of_journal(scene, subject)
+    def _list(self, owner: str, viewpoint: Viewpoint) -> Scene:
+        return Scene(tuple(self.reader.views_of(owner, viewpoint)), viewpoint)
 
-    def _pair_of_journal(self, scene: _Scene, subject: KeyView) -> _Pair:
-        """Pair a key with one that does not work any more: its succession is open all the same."""
-        url = self.server.url
-        made = self.journal.succession_to(url, subject.key.id)
-        old = None if made is None or not made.is_open else scene.find(made.old.id)
-        if old is not None:
-            return _Pair(old, subject)
-        begun = self.journal.find_succession(url, subject.key.id)
-        new = None if begun is None or not begun.is_open else scene.find(begun.new_id)
-        if new is not None and new.status is KeyStatus.ACTIVE:
-            return _Pair(subject, new)
-        return _Pair(subject)
+    def _pairs(self, request: RotateRequest) -> FindPair:
+        return FindPair(self.server.url, self.journal, request.way, request.expiring_before)
 
-    def _rotate(self, scene: _Scene, pair: _Pair, request: RotateRequest) -> Rotation:
+    def _rotate(self, scene: Scene, pair: Pair, request: RotateRequest) -> Rotation:
         if pair.new is None:
             return self._begin(scene, pair.old, request)
+        self._drop_a_late_twin(scene, pair)
         succession = self._resumable(pair.old, pair.new, request)
         if succession is None:
             return self._take_over(scene, pair, request)
+        _refuse_other_wishes(pair.old.key, succession, request)
         self.reporter.note(_what_goes_on(pair.old, pair.new, succession))
-        if request.way is not Way.COMPROMISED:
-            return self._carry_on(scene, pair.old, succession, request)
-        proof = self._wait_until_refused(self.revoker.revoke_locked(pair.old), pair.old)
-        rotation = self._carry_on(scene, _as_revoked(pair.old, self.clock.now()), succession, request)
-        return replace(rotation, error=rotation.error or proof)
+        return self._resume(scene, pair.old, succession, request)
+
+    def _resume(self, scene: Scene, old: KeyView, succession: Succession, request: RotateRequest) -> Rotation:
+        """Go on as it was begun, unless told otherwise."""
+        if request.way is Way.STAGED and succession.way in (Way.KEEP_OLD, Way.COMPROMISED):
+            request = replace(request, way=succession.way)
+        is_ended_already = succession.way is Way.COMPROMISED and succession.is_open
+        if request.way is not Way.COMPROMISED or is_ended_already:
+            return self._carry_on(old, succession, request, scene.viewpoint)
+        problem = self.refusal.run(self.revoker.revoke_locked(old), old)
+        rotation = self._carry_on(old, succession, request, scene.viewpoint)
+        return replace(rotation, error=rotation.error or problem)
 
     # --- begun elsewhere ----------------------------------------------------------------------
 
@@ -243,7 +221,7 @@ class RotateKeys:
         if ours is not None and ours.new_id == new.key.id:
             known = self.journal.find_known(self.server.url, new.key.id)
             is_held = known is not None and self.held.read(known) is not None
-            return ours if is_held or ours.phase is SuccessionPhase.PROMOTED else None
+            return self._with_sinks(ours, request) if is_held or not ours.is_open else None
         found = self._find_made_elsewhere(old, new, request)
         if not found:
             return None
@@ -257,22 +235,32 @@ class RotateKeys:
         self.journal.record_succession(adopted)
         return adopted
 
+    def _with_sinks(self, ours: Succession, request: RotateRequest) -> Succession:
+        """Let it be delivered elsewhere than it was to be: a place may be what keeps it from its end."""
+        if request.sinks is None or not ours.is_open:
+            return ours
+        self.delivery.check([(_recipient(ours.old), request.sinks)])
+        changed = replace(ours, sinks=tuple(str(sink) for sink in request.sinks))
+        self.journal.record_succession(changed)
+        return changed
+
     def _find_made_elsewhere(self, old: KeyView, new: KeyView, request: RotateRequest) -> bool:
         """Find the successor's secret here, and let the index know it."""
         stored = self.elsewhere.in_store(new.key)
         if stored is not None:
-            self.journal.remember([stored[0]])
+            if new.known is None or not new.known.is_stored:
+                self.journal.remember([stored[0]])
             return True
         secret = self.elsewhere.in_sinks(new.key, self._sinks_for(old, request))
         if secret is not None:
             self.adopter.run([new], secret)
         return secret is not None
 
-    def _take_over(self, scene: _Scene, pair: _Pair, request: RotateRequest) -> Rotation:
+    def _take_over(self, scene: Scene, pair: Pair, request: RotateRequest) -> Rotation:
         """Revoke a successor that nobody here can prove, and rotate anew; only when that was asked for."""
         assert pair.new is not None
         if not request.take_over:
-            raise begun_elsewhere(pair.old.key.id, pair.new.key.id)
+            raise begun_elsewhere(pair.old.key.id, pair.new.key.id, request.way)
         self.approver.approve(
             f"Revoke {pair.new.key.id}, the successor that was made elsewhere, and rotate {pair.old.key.id} anew?",
             consequence="Whoever was given that successor is refused.",
@@ -282,18 +270,17 @@ class RotateKeys:
         scene = self._look(pair.old.key.owner, scene.viewpoint)
         old = scene.find(pair.old.key.id)
         if old is None:
-            raise _gone(pair.old.key.id)
+            raise gone(pair.old.key.id)
         if old.status is KeyStatus.SUPERSEDED:
-            return self._take_over(scene, _Pair(old, scene.find(old.superseded_by)), request)
+            return self._take_over(scene, Pair(old, scene.find(old.superseded_by)), request)
         return self._begin(scene, old, request)
 
     # --- a new rotation -----------------------------------------------------------------------
 
-    def _begin(self, scene: _Scene, old: KeyView, request: RotateRequest) -> Rotation:
-        before = self.journal.find_succession(self.server.url, old.key.id)
-        is_half_done = before is not None and before.is_open and before.way is Way.COMPROMISED
-        if is_half_done:
-            request = replace(request, way=Way.COMPROMISED)
+    def _begin(self, scene: Scene, old: KeyView, request: RotateRequest) -> Rotation:
+        half_done = self._half_done(old)
+        if half_done is not None:
+            request = _as_it_was_begun(half_done, request, scene.viewpoint.now)
         elif old.status is KeyStatus.REVOKED:
             raise _revoked(old.key.id)
         spec = self._specify(scene, old.key, request)
@@ -305,13 +292,21 @@ class RotateKeys:
         if request.way is Way.COMPROMISED:
             return self._replace_compromised(scene, old, succession, order, request)
         minted = self.mint.run(order)
-        return self._carry_on(scene, old, self.successor.stored(succession, minted), request)
+        return self._carry_on(old, self.successor.stored(succession, minted), request, scene.viewpoint)
 
-    def _specify(self, scene: _Scene, key: ApiKey, request: RotateRequest) -> KeySpec:
+    def _half_done(self, old: KeyView) -> Succession | None:
+        """Return the rotation of a compromised key that ended the key, and came no further."""
+        before = self.journal.find_succession(self.server.url, old.key.id)
+        is_open = before is not None and before.is_open and before.way is Way.COMPROMISED
+        return before if is_open and old.status is KeyStatus.REVOKED else None
+
+    def _specify(self, scene: Scene, key: ApiKey, request: RotateRequest) -> KeySpec:
         now = scene.viewpoint.now
         scopes = request.change.of(key)
         if request.change:
             self._weigh_scopes(key, scopes, scene.viewpoint)
+        for oddity in oddities(key.name, scopes):
+            self.reporter.warn(f"{key.id}: {oddity}")
         expires_at = request.expires_at or same_lifetime(key, now)
         namesakes = scene.namesakes(key)
         mark = (
@@ -336,7 +331,8 @@ class RotateKeys:
             return request.sinks
         begun = self.journal.find_succession(self.server.url, old.key.id)
         remembered = () if begun is None else begun.sinks
-        texts = [receipt.sink for receipt in old.receipts] or list(remembered)
+        is_made = begun is not None and begun.is_open and begun.new_id is not None
+        texts = remembered if is_made else [receipt.sink for receipt in old.receipts] or remembered
         return tuple(parse_sink(text) for text in texts)
 
     def _succession(
@@ -363,33 +359,52 @@ class RotateKeys:
 
     # --- to its end ---------------------------------------------------------------------------
 
-    def _carry_on(self, scene: _Scene, old: KeyView, succession: Succession, request: RotateRequest) -> Rotation:
+    def _carry_on(
+        self, old: KeyView, succession: Succession, request: RotateRequest, viewpoint: Viewpoint
+    ) -> Rotation:
         """Prove, deliver, promote; then the old key goes now, later, or never."""
         new: KeyView | None = None
         try:
             proven = self.successor.proven(succession)
-            scene = self._look(old.key.owner, scene.viewpoint)
-            new = scene.find(succession.new_id)
-            if succession.is_open:
-                self._yield_to_a_twin(scene, old, proven, new)
+            scene = self._list(old.key.owner, viewpoint)
+            old, new = scene.find(old.key.id) or old, scene.find(succession.new_id)
+            self._know_that_it_counts(scene, proven, new)
             due = None if request.way is Way.KEEP_OLD else self.clock.now() + request.grace
             promoted = self.successor.promoted(proven, due)
         except BlnkctlError as problem:
             phase = RotationPhase.FAILED if problem.code == REJECTED else RotationPhase.PENDING
-            return Rotation(old, self._as_known_now(new), phase, error=problem)
+            return Rotation(old, self._as_known_now(new), phase, error=_came_no_further(problem, succession))
         return self._end(old, self._as_known_now(new), promoted, request)
 
-    def _yield_to_a_twin(self, scene: _Scene, old: KeyView, succession: Succession, mine: KeyView | None) -> None:
-        """Of two machines that rotate one key at once the later one, which sees it now, takes its own key back."""
-        counted = find_successors(scene.rows, scene.viewpoint.now).get(old.key.id)
-        if counted in (None, succession.new_id) or mine is None:
+    def _know_that_it_counts(self, scene: Scene, succession: Succession, new: KeyView | None) -> None:
+        """Know that the new key lives, and that no other machine made an earlier one.
+
+        Raises:
+            Incomplete: it does not, or was revoked because it does not count.
+        """
+        if new is None or new.status not in LIVE:
+            raise _successor_ended(succession)
+        counted = find_successors(scene.rows, scene.viewpoint.now).get(succession.old.id)
+        if succession.is_open and succession.way is not Way.KEEP_OLD and counted not in (None, new.key.id):
+            self._take_back(new, succession)
+            raise begun_elsewhere(succession.old.id, str(counted), succession.way)
+
+    def _drop_a_late_twin(self, scene: Scene, pair: Pair) -> None:
+        """Take back what was made here beside an earlier one, if that could not be done at once."""
+        ours = self.journal.find_succession(self.server.url, pair.old.key.id)
+        mine = None if ours is None or not ours.is_open else scene.find(ours.new_id)
+        if ours is None or mine is None or pair.new is None or mine.key.id == pair.new.key.id:
             return
+        if mine.status in LIVE and ours.way is not Way.KEEP_OLD:
+            self._take_back(mine, ours)
+
+    def _take_back(self, mine: KeyView, succession: Succession) -> None:
+        """Of two machines that rotate one key at once the later one, which sees it now, takes its own key back."""
         self.revoker.revoke(mine)
         known = self.journal.find_known(self.server.url, mine.key.id)
         if known is not None:
             self.successor.forget_new(known)
         self.successor.taken_back(succession)
-        raise begun_elsewhere(old.key.id, str(counted))
 
     def _as_known_now(self, view: KeyView | None) -> KeyView | None:
         """Return a view with what was recorded of it since the index was read."""
@@ -400,7 +415,7 @@ class RotateKeys:
         return replace(view, known=self.journal.find_known(url, key_id), receipts=receipts)
 
     def _end(self, old: KeyView, new: KeyView | None, succession: Succession, request: RotateRequest) -> Rotation:
-        if request.way is Way.KEEP_OLD or succession.phase is SuccessionPhase.DONE:
+        if request.way is Way.KEEP_OLD or old.key.is_revoked or succession.phase is SuccessionPhase.DONE:
             self._record_done(succession)
             return Rotation(old, new, RotationPhase.DONE)
         if request.way is Way.STAGED:
@@ -421,37 +436,17 @@ class RotateKeys:
     # --- compromised --------------------------------------------------------------------------
 
     def _replace_compromised(
-        self, scene: _Scene, old: KeyView, succession: Succession, order: MintOrder, request: RotateRequest
+        self, scene: Scene, old: KeyView, succession: Succession, order: MintOrder, request: RotateRequest
     ) -> Rotation:
         """The old key goes first: know that a new one can be kept, revoke, wait until it is refused, then create."""
         with self.mint.prepared(order) as send:
-            proof = self._wait_until_refused(self.revoker.revoke_locked(old), old)
-            minted = send()
-        gone = _as_revoked(old, self.clock.now())
-        rotation = self._carry_on(scene, gone, self.successor.stored(succession, minted), request)
-        return replace(rotation, error=rotation.error or proof)
-
-    def _wait_until_refused(self, revocation: Revocation, old: KeyView) -> BlnkctlError | None:
-        """Return why it is not certain that every server process refuses the old key."""
-        secret = self._secret_of(old)
-        if secret is not None:
-            prover = ProveRevoked(self.server, self.clock)
-            return prover.run(revocation, secret, PROOF_LIMIT, self.wait_progress).error
-        minutes = int(PROOF_LIMIT.total_seconds() // 60)
-        self.reporter.warn(
-            f"The secret of {old.key.id} is not held here, so that it is refused cannot be proven: waiting"
-            f" {minutes} minutes, longer than any server process remembers a key."
-        )
-        for second in range(int(PROOF_LIMIT.total_seconds())):
-            self.wait_progress(second, int(PROOF_LIMIT.total_seconds()))
-            self.clock.sleep(1)
-        return None
-
-    def _secret_of(self, view: KeyView) -> Secret | None:
-        try:
-            return None if view.known is None else self.held.of(view.known)
-        except BlnkctlError:
-            return None
+            unproven = self.refusal.run(self.revoker.revoke_locked(old), old)
+            try:
+                minted = send()
+            except BlnkctlError as problem:
+                raise _ended_not_replaced(problem, succession) from None
+        rotation = self._carry_on(old, self.successor.stored(succession, minted), request, scene.viewpoint)
+        return replace(rotation, error=rotation.error or unproven)
 
 
 def _interrupted(view: KeyView) -> Incomplete:
@@ -476,20 +471,11 @@ def _as_superseded(view: KeyView, succession: Succession) -> KeyView:
 def _what_goes_on(old: KeyView, new: KeyView, succession: Succession) -> str:
     if succession.is_open:
         return f"Going on with the rotation of {old.key.id} to {new.key.id}."
-    return f"{old.key.id} was rotated to {new.key.id} before, and works on until: blnkctl keys finish"
+    return f"{old.key.id} was rotated to {new.key.id} before; going on from there."
 
 
 def _recipient(key: ApiKey) -> Recipient:
     return Recipient(key.owner, key.name)
-
-
-def _gone(key_id: str) -> Incomplete:
-    return Incomplete(
-        f"{key_id}, listed just now, is gone from the list: the server looks restored. Nothing was sent.",
-        code="server_restored",
-        hint="Look with: blnkctl keys list",
-        target=key_id,
-    )
 
 
 def _revoked(key_id: str) -> UsageError:
@@ -501,12 +487,74 @@ def _revoked(key_id: str) -> UsageError:
     )
 
 
-def begun_elsewhere(old_id: str, new_id: str) -> Incomplete:
+def _as_it_was_begun(half_done: Succession, request: RotateRequest, now: datetime) -> RotateRequest:
+    """Return the request as it was made at first, but for what was typed anew."""
+    expires_at = half_done.expires_at.replace(microsecond=0)
+    return replace(
+        request,
+        way=Way.COMPROMISED,
+        change=request.change or ScopeChange(replaced_by=half_done.scopes),
+        expires_at=request.expires_at or (expires_at if expires_at > now else None),
+        sinks=tuple(parse_sink(text) for text in half_done.sinks) if request.sinks is None else request.sinks,
+    )
+
+
+def _refuse_other_wishes(old: ApiKey, succession: Succession, request: RotateRequest) -> None:
+    """A key that was made cannot be changed, and what was delivered is delivered."""
+    if request.change and set(request.change.of(old)) != set(succession.scopes):
+        raise _made_already(succession, f"with the scopes {escape_unsafe(', '.join(succession.scopes))}", "rotate")
+    if request.sinks and not succession.is_open:
+        raise _made_already(succession, "and delivered", f"deliver {succession.new_id} --to")
+
+
+def _made_already(succession: Succession, how: str, way_on: str) -> UsageError:
+    then = f"blnkctl keys finish {succession.old.id}, then rotate again" if way_on == "rotate" else None
+    return UsageError(
+        f"The successor {succession.new_id} of {succession.old.id} is made already, {how}. Nothing was sent.",
+        code="rotated_already",
+        hint=f"Finish that rotation first: {then}" if then else f"blnkctl keys {way_on} SINK",
+        target=succession.old.id,
+    )
+
+
+def _came_no_further(problem: BlnkctlError, succession: Succession) -> BlnkctlError:
+    """Something was made: whatever stopped it, the rotation is incomplete, and not undone."""
+    if isinstance(problem, Incomplete | OutcomeUnknown):
+        return problem
+    return Incomplete(
+        f"{problem.message} The new key {succession.new_id} is in the store; the rotation of {succession.old.id} has"
+        " not come to its end.",
+        code=problem.code,
+        hint=f"Mend that, then: {way_on_with(succession)}",
+        target=succession.old.id,
+    )
+
+
+def _ended_not_replaced(problem: BlnkctlError, succession: Succession) -> BlnkctlError:
+    """The old key is revoked, and nothing took its place."""
+    message = f"{problem.message} The old key {succession.old.id} is revoked, and has no successor yet."
+    way_on = way_on_with(succession)
+    if isinstance(problem, OutcomeUnknown):
+        return OutcomeUnknown(message, code=problem.code, target=problem.target)
+    return Incomplete(message, code=problem.code, hint=f"Mend that, then: {way_on}", target=succession.old.id)
+
+
+def _successor_ended(succession: Succession) -> Incomplete:
+    return Incomplete(
+        f"The new key {succession.new_id} does not live any more; {succession.old.id} was left as it is.",
+        code="successor_gone",
+        hint=f"Rotate again: {way_on_with(succession)}",
+        target=succession.old.id,
+    )
+
+
+def begun_elsewhere(old_id: str, new_id: str, way: Way = Way.STAGED) -> Incomplete:
     """Return the error for a rotation whose successor this machine cannot prove."""
+    flag = " --compromised" if way is Way.COMPROMISED else ""
     return Incomplete(
         f"{old_id} is being rotated elsewhere: its successor {new_id} is live, and its secret is not here.",
         code="begun_elsewhere",
-        hint=f"Go on where it was begun; or revoke that successor and rotate anew: blnkctl keys rotate {old_id}"
+        hint=f"Go on where it was begun; or revoke that successor and rotate anew: blnkctl keys rotate {old_id}{flag}"
         " --take-over",
         target=old_id,
     )

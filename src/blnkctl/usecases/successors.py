@@ -14,7 +14,7 @@ from blnkctl.domain.errors import RECOVER_HINT, BlnkctlError, Incomplete, StoreU
 from blnkctl.domain.operations import KnownKey
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.sinks import parse_sink
-from blnkctl.domain.successions import Problem, Succession, SuccessionPhase
+from blnkctl.domain.successions import Problem, Succession, SuccessionKind, SuccessionPhase, Way
 from blnkctl.usecases.guards import revoke_for_certain
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
 
 REJECTED = "successor_rejected"
+_FLAGS = {Way.NOW: " --now", Way.COMPROMISED: " --compromised", Way.KEEP_OLD: " --keep-old"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class CarrySuccessor:
         known, secret = self._read(succession)
         verification = self.verifier.run(known, secret)
         if verification.authenticates is None:
-            raise self._noted(succession, _undecided(known, verification.reason))
+            raise self._noted(succession, _undecided(succession, verification.reason))
         if not verification.authenticates:
             raise self._take_back(succession, known, verification.reason)
         return self._recorded(replace(succession, phase=SuccessionPhase.PROVEN, problem=None))
@@ -106,7 +107,7 @@ class CarrySuccessor:
         done = self.delivery.deliver(self.delivery.outstanding(sinks, known), known, secret)
         failed = [item for item in done if item.error is not None]
         if failed:
-            way_on = f"The old key {succession.old.id} works on. Mend that, then: {way_on_with(succession)}"
+            way_on = f"Mend that ({_state_of_old(succession)}), then: {way_on_with(succession)}"
             raise self._noted(succession, not_delivered(known, failed, way_on))
         return known
 
@@ -133,23 +134,29 @@ def as_problem(error: BlnkctlError) -> Problem:
 
 def way_on_with(succession: Succession) -> str:
     """Return the command that goes on with a succession."""
-    if succession.plan is not None:
+    if succession.kind is SuccessionKind.MIGRATE:
         return "blnkctl migrate run"
-    return f"blnkctl keys rotate {succession.old.id}"
+    return f"blnkctl keys rotate {succession.old.id}{_FLAGS.get(succession.way, '')}"
 
 
-def _undecided(known: KnownKey, reason: str) -> Incomplete:
+def _state_of_old(succession: Succession) -> str:
+    what = "was revoked before" if succession.way is Way.COMPROMISED else "is untouched"
+    return f"the old key {succession.old.id} {what}"
+
+
+def _undecided(succession: Succession, reason: str) -> Incomplete:
     return Incomplete(
-        f"Whether the new key {known.id} works is undecided: {reason}. It is in the store; the old key is untouched.",
+        f"Whether the new key {succession.new_id} works is undecided: {reason}. It is in the store;"
+        f" {_state_of_old(succession)}.",
         code="undecided",
-        hint="Run the same command again: it goes on from here.",
-        target=known.id,
+        hint=f"To ask again, and go on from here: {way_on_with(succession)}",
+        target=succession.new_id,
     )
 
 
 def _not_held(succession: Succession) -> Incomplete:
     return Incomplete(
-        f"The secret of the new key {succession.new_id} is not in its store any more; the old key is untouched.",
+        f"The secret of the new key {succession.new_id} is not in its store any more; {_state_of_old(succession)}.",
         code="secret_not_held",
         hint="Bring the store back and run this again; or revoke the new key and make another: --take-over",
         target=succession.new_id,
@@ -158,18 +165,16 @@ def _not_held(succession: Succession) -> Incomplete:
 
 def _rejected(succession: Succession, known: KnownKey, reason: str) -> Incomplete:
     return Incomplete(
-        f"The new key {known.id} does not work: {reason}. It was revoked again; the old key {succession.old.id} is"
-        " untouched.",
+        f"The new key {known.id} does not work: {reason}. It was revoked again; {_state_of_old(succession)}.",
         code=REJECTED,
-        hint="Look at the server with: blnkctl doctor; then run this again.",
+        hint=f"Look at the server with: blnkctl doctor; then: {way_on_with(succession)}",
         target=succession.old.id,
     )
 
 
 def _rejected_and_live(succession: Succession, known: KnownKey, reason: str) -> Incomplete:
     return Incomplete(
-        f"The new key {known.id} does not work: {reason}. It could not be revoked; the old key {succession.old.id} is"
-        " untouched.",
+        f"The new key {known.id} does not work: {reason}. It could not be revoked; {_state_of_old(succession)}.",
         code="successor_not_revoked",
         hint=f"Revoke it: blnkctl keys revoke {known.id}. {RECOVER_HINT}",
         target=known.id,
