@@ -496,6 +496,7 @@ def test_the_key_of_a_name_is_the_latest_that_was_stored_or_promoted(state: Stat
 def test_the_tables_of_the_version_before_become_these_with_what_they_hold(tmp_path: Path) -> None:
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
+    before = replace(SENT, succeeds=None, sinks=(), context=None)
     receipt = ("api_key_1", "env-file:/srv/app#K", "/srv/app#K", "0011223344556677", "2026-06-01T12:00:00.000001Z", 1)
     with closing(sqlite3.connect(directory / "state.db")) as database, database:
         for step in schema._STEPS[:2]:
@@ -509,7 +510,7 @@ def test_the_tables_of_the_version_before_become_these_with_what_they_hold(tmp_p
         database.execute("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?)", (str(SERVER), *receipt))
 
     with opened_anew(directory) as state:
-        assert (state.open_operations(), state.known_keys(SERVER)) == ([SENT], [KEY])
+        assert (state.open_operations(), state.known_keys(SERVER)) == ([before], [KEY])
         assert [from_receipt(one) for one in state.receipts(SERVER)["api_key_1"]] == [receipt]
         assert state.find_succession(SERVER, "api_key_1") is None
         state.record_succession(BEGUN)
