@@ -8,6 +8,7 @@ from time import monotonic
 
 from blnkctl.cli.run import Run
 from blnkctl.domain.names import escape_unsafe
+from blnkctl.system.memory import Thrift
 from blnkctl.usecases.headway import Tally
 
 _INTERVAL = 10.0
@@ -16,7 +17,19 @@ _OWNER_WIDTH = 24
 
 @contextmanager
 def migration_progress(run: Run, what: str) -> Iterator[Callable[[Tally], None]]:
-    """Give what takes the tally as it grows."""
+    """Give what takes the tally as it grows, and looks after the memory of a run that takes long."""
+    thrift = Thrift()
+    with _shown(run, what) as show:
+
+        def take(tally: Tally) -> None:
+            show(tally)
+            thrift.now_and_then()
+
+        yield take
+
+
+@contextmanager
+def _shown(run: Run, what: str) -> Iterator[Callable[[Tally], None]]:
     if run.flags.manners.quiet:
         yield lambda _tally: None
     elif run.terminal.is_watched:
