@@ -33,7 +33,7 @@ def _shown(run: Run, what: str) -> Iterator[Callable[[Tally], None]]:
     if run.flags.manners.quiet:
         yield lambda _tally: None
     elif run.terminal.is_watched:
-        with _bar(what) as show:
+        with run.terminal.bar_shown(), _bar(what) as show:
             yield show
     else:
         yield _lines(run, what)

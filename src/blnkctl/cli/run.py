@@ -52,7 +52,7 @@ class Run:
             timeout=self.flags.timeout,
             ask_secret=self.terminal.ask_secret,
             trace=self.terminal.trace if self.flags.manners.verbose else None,
-            on_slow=self.terminal.note if self.terminal.is_watched else None,
+            on_slow=self.terminal.say_waiting if self.terminal.is_watched else None,
             is_attended=lambda: self.terminal.is_attended,
             notify=self.terminal.tell,
             clock=SystemClock(),

@@ -32,6 +32,7 @@ class Terminal:
         self._environment = environment
         self.manners = manners
         self.has_lost_result = False
+        self._has_bar = False
 
     @property
     def is_attended(self) -> bool:
@@ -66,6 +67,11 @@ class Terminal:
         """Say something worth knowing, unless it is to be quiet."""
         if not self.manners.quiet:
             self._say(harmless(sentence))
+
+    def say_waiting(self, sentence: str) -> None:
+        """Say what is waited for, unless a bar shows that something goes on."""
+        if not self._has_bar:
+            self.note(sentence)
 
     def tell(self, line: str) -> None:
         """Say what a question is about: never left out."""
@@ -102,12 +108,21 @@ class Terminal:
         return f"{colour}{text}{_PLAIN}" if self.has_colour else text
 
     @contextmanager
+    def bar_shown(self) -> Iterator[None]:
+        """Know that a bar shows that something goes on."""
+        self._has_bar = True
+        try:
+            yield
+        finally:
+            self._has_bar = False
+
+    @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show how far something long is: a bar on a terminal, else a line every ten seconds."""
         if self.manners.quiet:
             yield lambda _done, _total: None
         elif _is_terminal(sys.stderr):
-            with _bar(what) as advance:
+            with self.bar_shown(), _bar(what) as advance:
                 yield advance
         else:
             yield self._lines(what)
