@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from blnkctl.domain.keys import KeySpec
+from blnkctl.domain.keys import ApiKey, KeySpec
 
 
 class OperationKind(StrEnum):
@@ -78,6 +78,21 @@ class KnownKey:
     stored_at: datetime | None = None
     awaits_promotion: bool = False
     promoted_at: datetime | None = None
+
+    @classmethod
+    def of(cls, server: str, key: ApiKey) -> "KnownKey":
+        """Return a listed key as the index knows it that holds no secret of it."""
+        return cls(
+            server=server,
+            id=key.id,
+            owner=key.owner,
+            name=key.name,
+            scopes=key.scopes,
+            expires_at=key.expires_at,
+            created_at=key.created_at,
+            is_revoked=key.is_revoked,
+            revoked_at=key.revoked_at,
+        )
 
     @property
     def is_stored(self) -> bool:

@@ -6,7 +6,7 @@ Changes nothing on the server. A successor whose secret nobody here can read is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.entries import EntryName
@@ -53,14 +53,8 @@ class FindMadeElsewhere:
 
     def known_as_listed(self, key: ApiKey, secret: Secret) -> KnownKey:
         """Return a listed key as the index is to know it, once its secret is here."""
-        return KnownKey(
-            server=str(self.server.url),
-            id=key.id,
-            owner=key.owner,
-            name=key.name,
-            scopes=key.scopes,
-            expires_at=key.expires_at,
-            created_at=key.created_at,
+        return replace(
+            KnownKey.of(str(self.server.url), key),
             store=self.store.kind,
             store_id=self.store.store_id,
             fingerprint=secret.fingerprint(),

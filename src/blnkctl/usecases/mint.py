@@ -329,19 +329,11 @@ class MintKey:
 
 def known_from(operation: Operation, key: ApiKey, secret: Secret | None, stored_at: datetime) -> KnownKey:
     """Return the index's row for a key whose secret the operation's store holds."""
-    return KnownKey(
-        server=operation.server,
-        id=key.id,
-        owner=key.owner,
-        name=key.name,
-        scopes=key.scopes,
-        expires_at=key.expires_at,
-        created_at=key.created_at,
+    return replace(
+        KnownKey.of(operation.server, key),
         store=operation.store,
         store_id=operation.store_id,
         fingerprint=None if secret is None else secret.fingerprint(),
         stored_at=stored_at,
-        is_revoked=key.is_revoked,
-        revoked_at=key.revoked_at,
         awaits_promotion=operation.succeeds is not None,
     )

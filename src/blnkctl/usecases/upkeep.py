@@ -145,16 +145,8 @@ class Sync:
 
     def _learnt(self, view: KeyView) -> KnownKey:
         key: ApiKey = view.key
-        return KnownKey(
-            server=str(self.reader.server.url),
-            id=key.id,
-            owner=key.owner,
-            name=key.name,
-            scopes=key.scopes,
-            expires_at=key.expires_at,
-            created_at=key.created_at,
-            is_revoked=key.is_revoked,
-            revoked_at=key.revoked_at,
+        return replace(
+            KnownKey.of(str(self.reader.server.url), key),
             store=self.store.kind,
             store_id=self.store.store_id,
             fingerprint=self._fingerprint(key.id),
