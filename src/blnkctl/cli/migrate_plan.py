@@ -29,7 +29,7 @@ from blnkctl.domain.plans import Action, PlanHeader, PlanItem
 from blnkctl.domain.times import format_timestamp
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.planning import MakePlan, PlannedKey
-from blnkctl.usecases.views import Viewpoint, index_by_id
+from blnkctl.usecases.views import Viewpoint
 
 app = application("Plan a migration.", "blnkctl migrate plan --all-owners --out plan.json")
 
@@ -93,12 +93,7 @@ def plan(
 def _viewpoint(run: Run, *, is_listed: bool) -> Viewpoint:
     """Ask the server what it is; only an export tells what one before 0.12 has."""
     reader = key_reader(run)
-    if is_listed:
-        return reader.viewpoint()
-    profile = run.wiring.server.profile()
-    known = index_by_id(reader.known())
-    now = profile.time_there(run.wiring.clock.now())
-    return Viewpoint(profile.generation, now, known, run.target.context)
+    return reader.viewpoint() if is_listed else reader.viewpoint_of(run.wiring.server.profile())
 
 
 def _planned(run: Run, planner: MakePlan, from_csv: str | None) -> Iterator[PlannedKey]:
