@@ -83,7 +83,7 @@ def plan(
     viewpoint = _viewpoint(run, is_listed=from_csv is None)
     now = run.wiring.clock.now()
     header = PlanHeader(str(run.target.url), viewpoint.generation, for_core, now)
-    planner = MakePlan(viewpoint, goal or viewpoint.generation, selection, sinks)
+    planner = MakePlan(run.target.url, run.wiring.journal, viewpoint, goal or viewpoint.generation, selection, sinks)
     with telling("Nothing was planned."):
         if out is not None:
             return _write(run, header, _planned(run, planner, from_csv), Path(out).expanduser())

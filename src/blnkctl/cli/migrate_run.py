@@ -114,7 +114,7 @@ def _planned_now(run: Run) -> "Plan":
         viewpoint = reader.viewpoint()
         now = run.wiring.clock.now()
         header = PlanHeader(str(run.target.url), viewpoint.generation, None, now)
-        planner = MakePlan(viewpoint, viewpoint.generation, Selection())
+        planner = MakePlan(run.target.url, run.wiring.journal, viewpoint, viewpoint.generation, Selection())
         path = run.wiring.new_plan_path(now)
         records = (item_record(one) for one in planner.of_lists(reader))
         run.wiring.write_plan(path, header, _counted(records, counts))

@@ -14,6 +14,8 @@ from blnkctl.domain.selectors import Selection
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 if TYPE_CHECKING:
+    from blnkctl.domain.servers import ServerUrl
+    from blnkctl.ports import Journal
     from blnkctl.usecases.listing import KeyReader
 
 
@@ -29,6 +31,8 @@ class PlannedKey:
 class MakePlan:
     """Judges keys against the generation that a plan is for. `sinks`: where new keys go, whatever old ones did."""
 
+    server: ServerUrl
+    journal: Journal
     viewpoint: Viewpoint
     goal: Generation
     selection: Selection
@@ -73,7 +77,13 @@ class MakePlan:
                 yield PlannedKey(view, item)
 
     def _sinks_of(self, view: KeyView) -> tuple[str, ...]:
-        return self.sinks or tuple(receipt.sink for receipt in view.receipts)
+        return self.sinks or self._sinks_begun(view) or tuple(receipt.sink for receipt in view.receipts)
+
+    def _sinks_begun(self, view: KeyView) -> tuple[str, ...]:
+        """Return where a rotation that did not come to its end was to deliver its new key."""
+        is_awaiting = view.known is not None and view.known.awaits_promotion
+        begun = self.journal.succession_to(self.server, view.key.id) if is_awaiting else None
+        return () if begun is None else begun.sinks
 
 
 def owner_missing(problem: Exception) -> Incomplete:
