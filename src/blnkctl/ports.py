@@ -215,8 +215,11 @@ class Journal(Protocol):
     def promote(self, succession: Succession, key: KnownKey) -> None:
         """Record a succession and, in the same transaction, its new key."""
 
-    def plan_successions(self, planned: Iterable[Succession]) -> None:
-        """Insert what a plan begins; what was begun and sent nothing yet takes the plan's word, the rest is kept."""
+    def plan_successions(self, planned: Iterable[Succession], made_at: datetime) -> None:
+        """Insert what a plan begins.
+
+        What sent nothing yet takes the plan's word; what is outdated by the plan begins anew; the rest is kept.
+        """
 
     def open_successions(self, server: ServerUrl, plan: str, after: tuple[str, str], limit: int) -> list[Succession]:
         """Return those of a plan that are not promoted, by owner and old id, behind that pair."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from blnkctl.domain.errors import StoreUnavailable, UsageError
@@ -25,6 +25,7 @@ from blnkctl.system.json_stream import JsonStream
 
 Record = Mapping[str, Any]
 _AT_ONCE = 1 << 16
+_ROOT = PurePath("/")
 _GENERATIONS = {one.label: one for one in Generation}
 
 
@@ -243,7 +244,7 @@ def _read_item(record: object) -> PlanItem:
         reason=_text(record, "reason"),
         scopes=_new_scopes(new, key),
         expires_at=_new_expiry(new, key),
-        sinks=tuple(str(parse_sink(sink)) for sink in _texts(record, "sinks")),
+        sinks=tuple(dict.fromkeys(_sink(text) for text in _texts(record, "sinks"))),
     )
     if item.action is Action.RECREATE:
         _check_recreated(item, status)
@@ -267,9 +268,17 @@ def _new_expiry(new: Record, key: ApiKey) -> datetime:
     text = new.get("expires_at")
     if text == format_timestamp(key.expires_at.replace(microsecond=0)):
         return key.expires_at.replace(microsecond=0)
-    if not isinstance(text, str):
-        raise _Wrong("its new.expires_at is no time")
+    if not isinstance(text, str) or "-" not in text:  # a duration: from when on?
+        raise _Wrong("its new.expires_at is no date and no time, such as 2027-06-30T12:00:00Z")
     return parse_moment(text, flag="new.expires_at", now=key.created_at).replace(microsecond=0)
+
+
+def _sink(text: str) -> str:
+    """Return a sink that means the same in every directory: a plan is gone on with from another one."""
+    sink = parse_sink(text)
+    if sink.anchored(_ROOT, _ROOT) != sink:
+        raise _Wrong(f"its sink {text} has no whole path")
+    return str(sink)
 
 
 def _key(record: object) -> tuple[ApiKey, KeyStatus]:

@@ -1,5 +1,6 @@
 """`blnkctl migrate finish`."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -9,9 +10,10 @@ from blnkctl.cli.options import application, command
 from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.rotations import revoker
 from blnkctl.cli.run import Run
+from blnkctl.domain.successions import SuccessionPhase
 from blnkctl.domain.times import parse_duration
-from blnkctl.usecases.migrate import Tally
-from blnkctl.usecases.migration_end import FinishMigration, counted
+from blnkctl.usecases.headway import Headway, Tally
+from blnkctl.usecases.migration_end import FinishMigration
 
 app = application("Finish a migration.", "blnkctl migrate finish")
 
@@ -36,32 +38,40 @@ def finish(
     Exit codes: 0 done or nothing was due, 6 unknown, 8 some are due and not verified, 11 not confirmed.
     """
     run = Run.of(ctx)
-    wiring = run.wiring
     items = items_of(run, plan)
     run.change_target()
-    finishing = FinishMigration(
-        wiring.server,
-        wiring.journal,
-        wiring.locks,
-        wiring.clock,
-        revoker(run),
-        parse_duration(after, flag="--after"),
-    )
-    total = sum(counted(items).values())
-    due = sum(1 for item in items if finishing.is_due(item))
-    if not due:
-        run.terminal.note(f"No verified key was recreated {after} ago or longer: nothing is due.")
+    finishing = _finisher(run, parse_duration(after, flag="--after"))
+    tally = finishing.headway.tally
+    past = [item.verified_at is not None for item in items if finishing.is_past(item)]
+    tally.total = sum(1 for _ in items)
+    tally.done = sum(1 for item in items if item.phase is SuccessionPhase.DONE)
+    if past:
+        _confirm(run, sum(past))
+        with run.signals.deferred(), migration_progress(run, "Revoking old rows") as progress:
+            finishing.run(items, progress, is_stopped(run))
     else:
-        _confirm(run, due)
-    with run.signals.deferred(), migration_progress(run, "Revoking old rows") as progress:
-        tally = finishing.run(items, Tally(total), progress, is_stopped(run))
+        run.terminal.note(f"No key whose old row is left was recreated {after} ago or longer: nothing is due.")
     summary = summary_of(tally)
     tell_summary(run, summary, "old rows are revoked")
-    errors = [*tally.errors, *([] if tally.stopped is None else [tally.stopped])]
-    return run.finish(result_of(run, items, summary, errors))
+    return run.finish(result_of(run, items, summary, tally.problems))
+
+
+def _finisher(run: Run, after: timedelta) -> FinishMigration:
+    wiring = run.wiring
+    return FinishMigration(
+        server=wiring.server,
+        journal=wiring.journal,
+        locks=wiring.locks,
+        clock=wiring.clock,
+        revoker=revoker(run),
+        headway=Headway(Tally(0)),
+        promoted_by=wiring.clock.now() - after,
+    )
 
 
 def _confirm(run: Run, due: int) -> None:
+    if not due:
+        return
     what = "this old row" if due == 1 else f"{due} old rows"
     run.confirmer().approve(
         f"Revoke {what}?", consequence="If the server is rolled back afterwards, the old keys do not work again."

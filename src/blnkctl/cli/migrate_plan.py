@@ -1,8 +1,11 @@
 """`blnkctl migrate plan`."""
 
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +25,25 @@ from blnkctl.cli.selection import (
     read_selection,
 )
 from blnkctl.cli.sinks import To, typed_sinks
-from blnkctl.domain.errors import UsageError
+from blnkctl.domain.errors import Unsupported, UsageError
+from blnkctl.domain.exports import EXPORT_SQL, OWNERS_SQL
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.plans import Action, PlanHeader, PlanItem
+from blnkctl.domain.selectors import Selection
 from blnkctl.domain.times import format_timestamp
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.planning import MakePlan, PlannedKey
 from blnkctl.usecases.views import Viewpoint
 
+EVERY_KEY = Selection()
+_STATEMENTS = f"""
+psql -X -q -v ON_ERROR_STOP=1 -f export.sql >keys.csv
+psql -X -A -t -c \\
+  '{OWNERS_SQL}' >owners.txt
+
+export.sql:
+{EXPORT_SQL}"""
 app = application("Plan a migration.", "blnkctl migrate plan --all-owners --out plan.json")
 
 
@@ -42,6 +55,7 @@ app = application("Plan a migration.", "blnkctl migrate plan --all-owners --out 
     blnkctl migrate plan --owner acme --for-core 0.13.2 --out plan.json
     blnkctl migrate plan --from-csv keys.csv --for-core 0.12.0 --out plan.json
     """,
+    before_examples=("The keys for --from-csv, and the owners for `blnkctl owners import`:", _STATEMENTS),
 )
 def plan(
     ctx: typer.Context,
@@ -69,8 +83,8 @@ def plan(
     superseded. Those that die are recreated, all of one name too. In the file you may edit action, new.scopes,
     new.expires_at and sinks; nothing else.
 
-    Before 0.12 the server lists no keys. The database does: docs/migration.md has the SQL of the export and of the
-    owners' list; of a stored key it tells the shape alone, so that no secret leaves the database.
+    Before 0.12 the server lists no keys. The database does: below is the SQL of the export and of the owners' list.
+    Of a stored key it tells the shape alone, so that no secret leaves the database.
 
     Exit codes: 0 planned, 2 a bad version, export or selector, 8 an owner could not be listed, 12 Core before 0.12
     without --from-csv.
@@ -78,12 +92,13 @@ def plan(
     run = Run.of(ctx)
     goal = None if for_core is None else Generation.of_version(for_core)
     sinks = tuple(str(sink) for sink in typed_sinks(run, to))
-    selection = read_selection(run, owner, owners_from, all_owners, status, name)
+    is_whole_export = all_owners and from_csv is not None  # which knows more owners than this machine
+    selection = read_selection(run, owner, owners_from, all_owners and not is_whole_export, status, name)
     run.change_target()
     viewpoint = _viewpoint(run, is_listed=from_csv is None)
     now = run.wiring.clock.now()
     header = PlanHeader(str(run.target.url), viewpoint.generation, for_core, now)
-    planner = MakePlan(run.target.url, run.wiring.journal, viewpoint, goal or viewpoint.generation, selection, sinks)
+    planner = planner_for(run, viewpoint, goal, selection, sinks)
     with telling("Nothing was planned."):
         if out is not None:
             return _write(run, header, _planned(run, planner, from_csv), Path(out).expanduser())
@@ -93,7 +108,25 @@ def plan(
 def _viewpoint(run: Run, *, is_listed: bool) -> Viewpoint:
     """Ask the server what it is; only an export tells what one before 0.12 has."""
     reader = key_reader(run)
-    return reader.viewpoint() if is_listed else reader.viewpoint_of(run.wiring.server.profile())
+    if is_listed:
+        try:
+            return reader.viewpoint()
+        except Unsupported as problem:
+            hint = "Export its keys with the SQL that `blnkctl migrate plan --help` shows, and give --from-csv FILE."
+            raise Unsupported(problem.message, code=problem.code, hint=hint) from None
+    return reader.viewpoint_of(run.wiring.server.profile())
+
+
+def planner_for(
+    run: Run,
+    viewpoint: Viewpoint,
+    goal: Generation | None = None,
+    selection: Selection = EVERY_KEY,
+    sinks: tuple[str, ...] = (),
+) -> MakePlan:
+    """Return who plans for the target in use."""
+    aim = viewpoint.generation if goal is None else goal
+    return MakePlan(run.target.url, run.wiring.journal, viewpoint, aim, selection, sinks)
 
 
 def _planned(run: Run, planner: MakePlan, from_csv: str | None) -> Iterator[PlannedKey]:
@@ -108,8 +141,7 @@ def _planned(run: Run, planner: MakePlan, from_csv: str | None) -> Iterator[Plan
 def _lines(source: str) -> Iterator[Iterator[str]]:
     """Give the lines of an export as they are: a name may hold line breaks of any kind."""
     if source == "-":
-        with open(sys.stdin.fileno(), encoding="utf-8", newline="", closefd=False) as stream:
-            yield iter(stream)
+        yield iter(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline=""))
         return
     try:
         file = Path(source).expanduser().open(encoding="utf-8", newline="")
@@ -140,29 +172,29 @@ def item_record(planned: PlannedKey) -> Record:
 
 
 def _write(run: Run, header: PlanHeader, planned: Iterator[PlannedKey], path: Path) -> int:
-    counts: dict[str, int] = {}
-    run.wiring.write_plan(path, header, _counted(planned, counts))
-    tell_counts(run, counts)
-    run.terminal.note(f"The plan is in {path}. Review it, then: blnkctl migrate run {path}")
+    counts = write_counted(run, header, planned, path)
+    run.terminal.note(f"The plan is in {path}. Review it, then: blnkctl migrate run {shlex.quote(str(path))}")
     if run.output.chosen == "json":
         return run.finish(_document(path))
     return run.finish(Result([{"plan": str(path), **counts}]))
 
 
-def _counted(planned: Iterator[PlannedKey], counts: dict[str, int]) -> Iterator[Record]:
+def write_counted(run: Run, header: PlanHeader, planned: Iterator[PlannedKey], path: Path) -> dict[str, int]:
+    """Write a plan, and say how many keys there are of each fate."""
+    fates: Counter[str] = Counter()
+    actions: Counter[str] = Counter(dict.fromkeys(Action, 0))
+    run.wiring.write_plan(path, header, _counted(planned, fates, actions))
+    told = ", ".join(f"{count} {word}" for word, count in fates.items())
+    recreated = actions[Action.RECREATE]
+    run.terminal.note(f"{recreated} of {actions.total()} keys are to be recreated{f' ({told})' if told else ''}.")
+    return {"recreated": recreated, "skipped": actions[Action.SKIP]}
+
+
+def _counted(planned: Iterator[PlannedKey], fates: Counter[str], actions: Counter[str]) -> Iterator[Record]:
     for one in planned:
-        word = one.item.reason.partition(";")[0]
-        counts[word] = counts.get(word, 0) + 1
-        counts.setdefault(str(Action.RECREATE), 0)
-        counts[str(Action.RECREATE)] += int(one.item.action is Action.RECREATE)
+        fates[one.item.reason.partition(";")[0]] += 1
+        actions[one.item.action] += 1
         yield item_record(one)
-
-
-def tell_counts(run: Run, counts: dict[str, int]) -> None:
-    """Say how many keys there are of each fate."""
-    recreated = counts.get(str(Action.RECREATE), 0)
-    fates = ", ".join(f"{count} {word}" for word, count in counts.items() if word != str(Action.RECREATE))
-    run.terminal.note(f"{recreated} of {sum(counts.values()) - recreated} keys are to be recreated ({fates}).")
 
 
 def _document(path: Path) -> Result:

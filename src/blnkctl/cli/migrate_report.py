@@ -12,7 +12,7 @@ from blnkctl.cli.output import Result
 from blnkctl.cli.run import Run
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.successions import Succession
-from blnkctl.usecases.migration_end import counted
+from blnkctl.usecases.migration_plan import counted
 
 app = application("Report on a migration.", "blnkctl migrate report")
 _COLUMNS = ("owner", "name", "old_id", "old_scheme", "new_id", "phase", "recreated", "verified", "ended", "by", "why")

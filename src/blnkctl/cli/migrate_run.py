@@ -1,14 +1,13 @@
 """`blnkctl migrate run`."""
 
-from collections.abc import Iterator
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blnkctl.cli.adoption import adopter
-from blnkctl.cli.formats import Record
 from blnkctl.cli.held import held_secrets
-from blnkctl.cli.migrate_plan import item_record, tell_counts
+from blnkctl.cli.migrate_plan import planner_for, write_counted
 from blnkctl.cli.migrations import is_stopped, read_plan, result_of, tell_summary
 from blnkctl.cli.options import application, command
 from blnkctl.cli.progress import migration_progress
@@ -17,20 +16,18 @@ from blnkctl.cli.rotations import elsewhere, revoker, verifier
 from blnkctl.cli.run import Run
 from blnkctl.cli.selection import key_reader
 from blnkctl.cli.sinks import delivery
-from blnkctl.domain.errors import BlnkctlError, Incomplete
+from blnkctl.domain.errors import Incomplete
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.domain.plans import Action, PlanHeader, PlanItem
+from blnkctl.domain.plans import PlanHeader
 from blnkctl.domain.scopes import equals_full_access
-from blnkctl.domain.selectors import Selection
 from blnkctl.domain.sinks import parse_sink
-from blnkctl.domain.successions import Succession
 from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import refuse_too_many, telling
-from blnkctl.usecases.migrate import MigrateKeys, MigrateOrder, Tally
-from blnkctl.usecases.migration_end import MigrationItems, begun_by, counted
+from blnkctl.usecases.headway import Headway, Tally
+from blnkctl.usecases.migrate import MigrateKeys, MigrateOrder
 from blnkctl.usecases.migration_items import MigrateItem
+from blnkctl.usecases.migration_plan import MigrationItems, counted, refuse_what_is_past, take_in
 from blnkctl.usecases.mint import MintKey
-from blnkctl.usecases.planning import MakePlan
 from blnkctl.usecases.successors import CarrySuccessor
 
 if TYPE_CHECKING:
@@ -81,26 +78,22 @@ def run_plan(
     run = Run.of(ctx)
     run.change_target()
     checked = _planned_now(run) if plan is None else read_plan(run, plan)
-    if checked.recreated == 0:
-        run.terminal.note("No key is to be recreated.")
-        return run.finish(result_of(run, (), {"done": 0, "failed": 0, "pending": 0}))
-    items = MigrationItems(run.target.url, run.wiring.journal, checked.items, checked.digest)
-    if dry_run:
-        return run.finish(result_of(run, items, {"done": 0, "failed": 0, "pending": checked.recreated}))
+    items = MigrationItems(run.target.url, run.wiring.journal, checked)
+    left = items.count_left()
+    if dry_run or not left:
+        return _end_before_it_began(run, checked, items)
+    order = MigrateOrder(checked.digest, checked.header.goal, concurrency, canary_only, limit)
+    total = min(left, 1 if canary_only else limit or left)
+    headway = Headway(Tally(total), keep_going)
     with telling("Nothing was sent."):
-        migration = _migration(
-            run,
-            checked,
-            take_over,
-            MigrateOrder(checked.digest, checked.header.goal, concurrency, keep_going, canary_only, limit),
-        )
+        migration = _migration(run, order, headway, take_over)
         migration.check()
-    _check_places(run, checked)
-    _confirm(run, checked, take_over)
-    _take_in(run, checked)
+    _check(run, checked, items, left)
+    _confirm(run, total, take_over)
+    take_in(checked, run.target.url, run.wiring.journal, run.wiring.actor, run.flags.reason)
     with run.signals.deferred(), migration_progress(run, "Migrating") as progress:
-        tally = migration.run(progress, is_stopped(run))
-    return _end(run, checked, items, tally)
+        migration.run(progress, is_stopped(run))
+    return _end(run, checked, items, headway.tally, _same_command(run, checked, plan))
 
 
 # --- before anything is sent --------------------------------------------------------------------
@@ -109,71 +102,55 @@ def run_plan(
 def _planned_now(run: Run) -> "Plan":
     """Plan for all known owners, and write the plan, so that it can be gone on with."""
     reader = key_reader(run, for_bulk_change=True)
-    counts: dict[str, int] = {}
     with telling("Nothing was planned."):
         viewpoint = reader.viewpoint()
         now = run.wiring.clock.now()
         header = PlanHeader(str(run.target.url), viewpoint.generation, None, now)
-        planner = MakePlan(run.target.url, run.wiring.journal, viewpoint, viewpoint.generation, Selection())
         path = run.wiring.new_plan_path(now)
-        records = (item_record(one) for one in planner.of_lists(reader))
-        run.wiring.write_plan(path, header, _counted(records, counts))
-    tell_counts(run, counts)
+        write_counted(run, header, planner_for(run, viewpoint).of_lists(reader), path)
     run.terminal.note(f"The plan is in {path}.")
     return read_plan(run, str(path))
 
 
-def _counted(records: Iterator[Record], counts: dict[str, int]) -> Iterator[Record]:
-    counts[str(Action.RECREATE)] = 0
-    for record in records:
-        word = str(record["reason"]).partition(";")[0]
-        counts[word] = counts.get(word, 0) + 1
-        counts[str(Action.RECREATE)] += int(record["action"] == Action.RECREATE)
-        yield record
+def _end_before_it_began(run: Run, checked: "Plan", items: MigrationItems) -> int:
+    summary = counted(items)
+    if summary["pending"] + summary["failed"]:
+        tell_summary(run, summary, "are recreated")
+    elif checked.recreated:
+        run.terminal.note("Every key of this plan is recreated. Next: blnkctl migrate verify")
+    else:
+        run.terminal.note("No key is to be recreated.")
+    return run.finish(result_of(run, items, summary))
 
 
-def _recreated(checked: "Plan") -> Iterator[PlanItem]:
-    return (item for item in checked.items() if item.action is Action.RECREATE)
-
-
-def _check_places(run: Run, checked: "Plan") -> None:
-    """Refuse two keys that would land in one place, and a store that takes fewer."""
-    refuse_too_many(run.wiring.store, checked.recreated)
+def _check(run: Run, checked: "Plan", items: MigrationItems, left: int) -> None:
+    """Refuse what a person edited wrongly, two keys that would land in one place, and a store that takes fewer."""
+    refuse_what_is_past(items.to_do(checked), run.wiring.clock.now())
+    refuse_too_many(run.wiring.store, left)
     planned = (
         (Recipient(item.key.owner, item.key.name), [parse_sink(sink) for sink in item.sinks])
-        for item in _recreated(checked)
+        for item in items.to_do(checked)
         if item.sinks
     )
     delivery(run).check_apart(planned)
+    _warn_of_wide_scopes(run, checked, items)
 
 
-def _confirm(run: Run, checked: "Plan", take_over: bool) -> None:
-    wide = [
-        item
-        for item in _recreated(checked)
-        if item.scopes != item.key.scopes and equals_full_access(item.scopes, checked.header.goal)
-    ]
-    for item in wide:
-        name = escape_unsafe(f"{item.key.owner}/{item.key.name}")
-        run.terminal.warn(f"The plan gives {name} {', '.join(item.scopes)}: on this Core that equals full access.")
-    what = "this key" if checked.recreated == 1 else f"{checked.recreated} keys"
+def _warn_of_wide_scopes(run: Run, checked: "Plan", items: MigrationItems) -> None:
+    for item in items.to_do(checked):
+        if item.scopes != item.key.scopes and equals_full_access(item.scopes, checked.header.goal):
+            name = escape_unsafe(f"{item.key.owner}/{item.key.name}")
+            scopes = ", ".join(item.scopes)
+            run.terminal.warn(f"The plan gives {name} {scopes}: on this Core that equals full access.")
+
+
+def _confirm(run: Run, count: int, take_over: bool) -> None:
+    what = "one key" if count == 1 else f"{count} keys"
     consequence = "Successors that were made elsewhere and cannot be proven here are revoked." if take_over else None
     run.confirmer().approve(f"Recreate {what}?", consequence=consequence)
 
 
-def _take_in(run: Run, checked: "Plan") -> None:
-    """Let the journal know what the plan begins: from here on it is the journal that is gone by."""
-    now, wiring = run.wiring.clock.now(), run.wiring
-    page: list[Succession] = []
-    for item in _recreated(checked):
-        page.append(begun_by(item, run.target.url, checked.digest, wiring.actor, run.flags.reason, now))
-        if len(page) == 500:
-            wiring.journal.plan_successions(page)
-            page = []
-    wiring.journal.plan_successions(page)
-
-
-def _migration(run: Run, checked: "Plan", take_over: bool, order: MigrateOrder) -> MigrateKeys:
+def _migration(run: Run, order: MigrateOrder, headway: Headway, take_over: bool) -> MigrateKeys:
     wiring, delivering, held = run.wiring, delivery(run), held_secrets(run)
     mint = MintKey(wiring.server, wiring.store, wiring.journal, wiring.locks, wiring.clock, wiring.unhurried)
     carry = CarrySuccessor(wiring.server, wiring.store, wiring.journal, wiring.clock, held, verifier(run), delivering)
@@ -188,39 +165,33 @@ def _migration(run: Run, checked: "Plan", take_over: bool, order: MigrateOrder) 
         elsewhere=elsewhere(run),
         adopter=adopter(run),
         revoker=revoker(run),
-        goal=checked.header.goal,
+        goal=order.goal,
         take_over=take_over,
     )
-    total = checked.recreated if order.limit is None else min(order.limit, checked.recreated)
-    return MigrateKeys(
-        wiring.server, wiring.store, wiring.journal, wiring.clock, recovery(run), item, order, Tally(total)
-    )
+    return MigrateKeys(wiring.server, wiring.store, wiring.journal, wiring.clock, recovery(run), item, order, headway)
 
 
 # --- afterwards ---------------------------------------------------------------------------------
 
 
-def _end(run: Run, checked: "Plan", items: MigrationItems, tally: Tally) -> int:
-    summary = counted(items)
+def _same_command(run: Run, checked: "Plan", plan: str | None) -> str:
+    """Return the command line that goes on with this run."""
+    made = [] if plan is not None else [str(checked.path)]
+    return shlex.join(["blnkctl", *run.arguments, *made])
+
+
+def _end(run: Run, checked: "Plan", items: MigrationItems, tally: Tally, command: str) -> int:
+    summary, errors = counted(items), tally.problems
     tell_summary(run, summary, "are recreated")
-    errors = _errors(checked, tally, summary)
-    if not errors:
+    left = summary["failed"] + summary["pending"]
+    if errors and left:
+        errors.append(_incomplete(left, sum(summary.values()), command))
+    elif left:
+        run.terminal.note(f"To go on: blnkctl migrate run {shlex.quote(str(checked.path))}")
+    elif not errors:
         run.terminal.note("Next, when the new keys are where they are used: blnkctl migrate verify")
     return run.finish(result_of(run, items, summary, errors))
 
 
-def _errors(checked: "Plan", tally: Tally, summary: dict[str, int]) -> list[BlnkctlError]:
-    """Return what went wrong, and last the command that goes on."""
-    errors = [*tally.errors]
-    if tally.stopped is not None and tally.stopped not in errors:
-        errors.append(tally.stopped)
-    if summary["failed"] + summary["pending"] and (errors or tally.failed):
-        left = summary["failed"] + summary["pending"]
-        errors.append(
-            Incomplete(
-                f"{left} of {sum(summary.values())} keys are not recreated.",
-                code="incomplete",
-                hint=f"To go on: blnkctl migrate run {checked.path}",
-            )
-        )
-    return errors
+def _incomplete(left: int, total: int, command: str) -> Incomplete:
+    return Incomplete(f"{left} of {total} keys are not recreated.", code="incomplete", hint=f"To go on: {command}")

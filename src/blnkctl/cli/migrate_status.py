@@ -5,7 +5,7 @@ import typer
 from blnkctl.cli.migrations import PlanOption, items_of, result_of, tell_summary
 from blnkctl.cli.options import application, command
 from blnkctl.cli.run import Run
-from blnkctl.usecases.migration_end import counted
+from blnkctl.usecases.migration_plan import counted
 
 app = application("Show a migration.", "blnkctl migrate status")
 

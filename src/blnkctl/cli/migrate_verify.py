@@ -9,8 +9,8 @@ from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.rotations import verifier
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import Incomplete
-from blnkctl.usecases.migrate import Tally
-from blnkctl.usecases.migration_end import VerifyMigration, counted
+from blnkctl.usecases.headway import Headway, Tally
+from blnkctl.usecases.migration_end import VerifyMigration
 
 app = application("Verify a migration.", "blnkctl migrate verify")
 
@@ -34,15 +34,14 @@ def verify(ctx: typer.Context, plan: PlanOption = None) -> int:
     run = Run.of(ctx)
     wiring = run.wiring
     items = items_of(run, plan)
+    tally = Tally(sum(1 for _ in items))
     verification = VerifyMigration(
-        wiring.server, wiring.store, wiring.journal, wiring.clock, held_secrets(run), verifier(run)
+        wiring.server, wiring.store, wiring.journal, wiring.clock, held_secrets(run), verifier(run), Headway(tally)
     )
-    total = sum(counted(items).values())
     with run.signals.deferred(), migration_progress(run, "Verifying") as progress:
-        tally = verification.run(items, Tally(total), progress, is_stopped(run))
-    summary = summary_of(tally)
+        verification.run(items, progress, is_stopped(run))
+    summary, errors = summary_of(tally), tally.problems
     tell_summary(run, summary, "work")
-    errors = [*tally.errors, *([] if tally.stopped is None else [tally.stopped])]
     if summary["pending"] and not errors:
         errors = [_not_all(summary["pending"])]
     return run.finish(result_of(run, items, summary, errors))

@@ -13,8 +13,8 @@ from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.keys import KeyStatus, StorageScheme
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.successions import Succession, SuccessionPhase
-from blnkctl.usecases.migrate import Tally
-from blnkctl.usecases.migration_end import MigrationItems
+from blnkctl.usecases.headway import Tally
+from blnkctl.usecases.migration_plan import MigrationItems
 from blnkctl.usecases.views import KeyView, key_from_index
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ def read_plan(run: Run, path: str) -> "Plan":
 
 def items_of(run: Run, path: str | None) -> MigrationItems:
     """Return the items of a plan, or without one all that plans began here."""
-    if path is None:
-        return MigrationItems(run.target.url, run.wiring.journal)
-    plan = read_plan(run, path)
-    return MigrationItems(run.target.url, run.wiring.journal, plan.items, plan.digest)
+    plan = None if path is None else read_plan(run, path)
+    return MigrationItems(run.target.url, run.wiring.journal, plan)
 
 
 def is_stopped(run: Run) -> Callable[[], bool]:

@@ -141,9 +141,20 @@ def application(help: str, examples: str, *, cls: type[Group] = Group) -> typer.
     )
 
 
-def command(app: typer.Typer, name: str, examples: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Return the decorator that makes a function, whose docstring is the help, a command of a group."""
-    return app.command(name, cls=Command, epilog=_as_epilog(examples), context_settings=SETTINGS)
+def command(
+    app: typer.Typer, name: str, examples: str, *, before_examples: tuple[str, str] | None = None
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return the decorator that makes a function, whose docstring is the help, a command of a group.
+
+    `before_examples`: a heading and lines that are printed as they are.
+    """
+    block = "" if before_examples is None else _verbatim(*before_examples)
+    return app.command(name, cls=Command, epilog=block + _as_epilog(examples), context_settings=SETTINGS)
+
+
+def _verbatim(heading: str, lines: str) -> str:
+    shown = "\n".join(f"  {line}" for line in lines.strip("\n").splitlines())
+    return f"\b\n{heading}\n{shown}\n\n".replace("\n  \n", "\n\n\b\n")
 
 
 def _as_epilog(lines: str) -> str:

@@ -8,7 +8,7 @@ from time import monotonic
 
 from blnkctl.cli.run import Run
 from blnkctl.domain.names import escape_unsafe
-from blnkctl.usecases.migrate import Tally
+from blnkctl.usecases.headway import Tally
 
 _INTERVAL = 10.0
 _OWNER_WIDTH = 24

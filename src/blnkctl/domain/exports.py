@@ -24,12 +24,16 @@ COPY (
     owner_id AS owner,
     name,
     array_to_json(scopes) AS scopes,
-    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
-    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
+    to_char(expires_at AT TIME ZONE 'UTC',
+      'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS expires_at,
+    to_char(created_at AT TIME ZONE 'UTC',
+      'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created_at,
     CASE WHEN last_used_at > '0001-01-02T00:00:00Z'
-      THEN to_char(last_used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') END AS last_used_at,
+      THEN to_char(last_used_at AT TIME ZONE 'UTC',
+        'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') END AS last_used_at,
     CASE WHEN is_revoked
-      THEN to_char(coalesce(revoked_at, created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+      THEN to_char(coalesce(revoked_at, created_at) AT TIME ZONE 'UTC',
+        'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
       END AS revoked_at,
     CASE
       WHEN key ~ '^[A-Za-z0-9_-]{43}=$' THEN 'plaintext'

@@ -80,3 +80,7 @@ class Succession:
     def is_open(self) -> bool:
         """Whether OWNER/NAME does not mean the new key yet."""
         return self.phase in OPEN
+
+    def is_outdated_by(self, plan: str, made_at: datetime) -> bool:
+        """Tell whether a later plan recreates a key that was promoted before: then its successor was lost since."""
+        return self.promoted_at is not None and self.promoted_at < made_at and self.plan != plan

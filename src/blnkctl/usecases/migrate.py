@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from threading import Event, Lock
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.errors import BlnkctlError, Incomplete, Unsupported
+from blnkctl.domain.errors import BlnkctlError, Unsupported
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import scheme_of
 from blnkctl.domain.operations import OperationKind
-from blnkctl.domain.successions import Succession
+from blnkctl.domain.successions import Succession, SuccessionPhase
 from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import refuse_insecure, require_listing, telling
-from blnkctl.usecases.migration_items import MigrateItem, Scene, look
+from blnkctl.usecases.headway import Headway, Tally
+from blnkctl.usecases.migration_items import OVERTAKEN, MigrateItem, Scene, look
 from blnkctl.usecases.pool import Pool
-from blnkctl.usecases.revoke import HOPELESS
 
 if TYPE_CHECKING:
     from blnkctl.domain.probes import ServerProfile
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from blnkctl.usecases.recover import Recover
 
 BATCH = 1000
-IN_A_ROW = 3
-_TOLD = 20
 _JUMP = 30.0
 
 
@@ -40,21 +38,8 @@ class MigrateOrder:
     plan: str
     goal: Generation
     concurrency: int = 4
-    keep_going: bool = False
     canary_only: bool = False
     limit: int | None = None
-
-
-@dataclass(slots=True)
-class Tally:
-    """How far it is. `errors` are the first few; `stopped` is why not all of it was tried."""
-
-    total: int
-    done: int = 0
-    failed: int = 0
-    owner: str = ""
-    errors: list[BlnkctlError] = field(default_factory=list)
-    stopped: BlnkctlError | None = None
 
 
 @dataclass(slots=True)
@@ -64,7 +49,7 @@ class _Batch:
     items: Sequence[Succession]
     scene: Scene
     listed_at: tuple[float, float]
-    left: int = 0
+    left: int
     made: list[Succession] = field(default_factory=list)
 
 
@@ -82,29 +67,27 @@ class MigrateKeys:
     recover: Recover
     item: MigrateItem
     order: MigrateOrder
-    tally: Tally
-    _stop: Event = field(default_factory=Event)
+    headway: Headway
     _lock: Lock = field(default_factory=Lock)
-    _in_a_row: int = 0
     _blocked: dict[str, BlnkctlError] = field(default_factory=dict)
     _unconfirmed: dict[int, _Batch] = field(default_factory=dict)
 
-    def run(self, progress: Callable[[Tally], None], is_stopped: Callable[[], bool]) -> Tally:
+    def run(self, progress: Callable[[Tally], None], is_stopped: Callable[[], bool]) -> None:
         """Run until all items were tried, or it is enough.
 
         Raises:
             Unsupported: the server is not of the plan's generation. StoreUnavailable: the store cannot be used.
         """
+        tick = self.headway.watched(progress, is_stopped)
         profile = self._check_generation()
         settle_escrows([self.store], self.journal, self.clock.now())
         self._settle_leftovers()
         remaining = self._remaining()
-        self._try_canary(remaining, profile)
-        if not self._stop.is_set() and not self.order.canary_only:
-            self._run_threads(remaining, profile, progress, is_stopped)
+        self._try_canary(remaining, profile, tick)
+        if not self.headway.is_over and not self.order.canary_only:
+            self._run_threads(remaining, profile, tick)
         settle_escrows([self.store], self.journal, self.clock.now())
-        progress(self.tally)
-        return self.tally
+        progress(self.headway.tally)
 
     # --- before -------------------------------------------------------------------------------
 
@@ -120,11 +103,11 @@ class MigrateKeys:
     def _check_generation(self) -> ServerProfile:
         with telling("Nothing was sent."):
             profile = self.server.profile(check_secure=True)
-        refuse_insecure(profile, self.server.url)
-        require_listing(profile, self.server.url)
         fits = scheme_of(profile.generation) is scheme_of(self.order.goal)
         if not fits or not profile.generation.is_at_least(self.order.goal):
             raise _not_of_the_plan(str(self.server.url), profile.generation, self.order.goal)
+        require_listing(profile, self.server.url)
+        refuse_insecure(profile, self.server.url)
         return profile
 
     def _settle_leftovers(self) -> None:
@@ -148,35 +131,31 @@ class MigrateKeys:
                 left = None if left is None else left - 1
                 yield item
 
-    def _try_canary(self, remaining: Iterator[Succession], profile: ServerProfile) -> None:
-        """Carry the first item alone, and look at it: an old server behind the balancer would mint dead keys."""
+    # --- the canary ---------------------------------------------------------------------------
+
+    def _try_canary(self, remaining: Iterator[Succession], profile: ServerProfile, tick: Callable[[], None]) -> None:
+        """Carry items one by one until this server made one that is as it must be.
+
+        An old server behind the balancer would mint dead keys; what an earlier run made proves nothing of this one.
+        """
         for item in remaining:
+            tick()
+            if self.headway.is_over:
+                return
             batch = self._listed([item], profile)
             if batch is None:
                 continue
             self._try(item, batch)
             self._close(batch, profile)
-            if batch.made:
+            if batch.made and item.phase is SuccessionPhase.BEGUN:
                 self.item = replace(self.item, mint=replace(self.item.mint, tries_store=False))
-                return
-            if self._stop.is_set():
                 return
 
     # --- threads ------------------------------------------------------------------------------
 
-    def _run_threads(
-        self,
-        remaining: Iterator[Succession],
-        profile: ServerProfile,
-        progress: Callable[[Tally], None],
-        is_stopped: Callable[[], bool],
-    ) -> None:
-        def tick() -> None:
-            progress(self.tally)
-            if is_stopped() and not self._stop.is_set():
-                self._enough(_interrupted())
-
-        pool: Pool[_Group] = Pool(self.order.concurrency if self.store.takes_threads else 1, self._stop)
+    def _run_threads(self, remaining: Iterator[Succession], profile: ServerProfile, tick: Callable[[], None]) -> None:
+        threads = self.order.concurrency if self.store.takes_threads else 1
+        pool: Pool[_Group] = Pool(threads, self.headway.stop)
         pool.run(self._listed_groups(remaining, profile), lambda group: self._work(group, profile), tick)
         for batch in list(self._unconfirmed.values()):  # those that were begun when it was enough
             self._close(batch, profile)
@@ -192,7 +171,7 @@ class MigrateKeys:
     def _work(self, group: _Group, profile: ServerProfile) -> None:
         batch, items = group
         for item in items:
-            if not self._stop.is_set():
+            if not self.headway.is_over:
                 self._try(item, batch)
         if self._is_last(batch, len(items)):
             self._close(batch, profile)
@@ -211,32 +190,29 @@ class MigrateKeys:
         ready = [item for item in items if item.old.id not in self._blocked]
         for item in items:
             if item.old.id in self._blocked:
-                self._failed(self._blocked[item.old.id], counts=False)
+                self.headway.failed(self._blocked[item.old.id], is_a_sign=False)
         if not ready:
             return None
         try:
-            scene = self._look(ready, profile)
+            return _Batch(ready, self._look(ready, profile), self._clocks(), len(ready))
         except BlnkctlError as problem:
             for _ in ready:
-                self._failed(problem)
+                self.headway.failed(problem)
             return None
-        return _Batch(ready, scene, self._clocks(), left=len(ready))
 
     def _look(self, items: Sequence[Succession], profile: ServerProfile) -> Scene:
         return look(self.server, items, profile.time_there(self.clock.now()))
 
     def _try(self, item: Succession, batch: _Batch) -> None:
-        self.tally.owner = item.old.owner
+        self.headway.tally.owner = item.old.owner
         try:
             self._look_again_after_a_jump(batch)
             made = self.item.run(item, batch.scene)
         except BlnkctlError as problem:
-            self._failed(problem)
+            self.headway.failed(problem, is_a_sign=problem.code not in OVERTAKEN)
             return
-        with self._lock:
-            batch.made.append(made)
-            self.tally.done += 1
-            self._in_a_row = 0
+        batch.made.append(made)
+        self.headway.done()
 
     def _look_again_after_a_jump(self, batch: _Batch) -> None:
         """A machine that slept knows nothing of what happened meanwhile."""
@@ -258,34 +234,14 @@ class MigrateKeys:
         try:
             wrong = self.item.confirm(made, self._look(made, profile))
         except BlnkctlError as problem:
-            self._failed(problem, counts=False)
+            batch.made.clear()
+            self.headway.trouble(problem)
             return
         for error in wrong:
-            with self._lock:
-                self.tally.done -= 1
             batch.made.clear()
-            self._failed(error)
+            self.headway.undone(error)
             if error.code != "begun_elsewhere":
-                self._enough(error)
-
-    # --- enough -------------------------------------------------------------------------------
-
-    def _failed(self, problem: BlnkctlError, *, counts: bool = True) -> None:
-        with self._lock:
-            self.tally.failed += 1
-            self._in_a_row += int(counts)
-            if len(self.tally.errors) < _TOLD:
-                self.tally.errors.append(problem)
-        if isinstance(problem, HOPELESS):
-            self._enough(problem)
-        elif self._in_a_row >= IN_A_ROW and not self.order.keep_going:
-            self._enough(_three_in_a_row(problem))
-
-    def _enough(self, why: BlnkctlError) -> None:
-        with self._lock:
-            if self.tally.stopped is None:
-                self.tally.stopped = why
-        self._stop.set()
+                self.headway.enough(error)
 
 
 def in_batches(items: Iterable[Succession]) -> Iterator[tuple[int, Succession]]:
@@ -313,15 +269,3 @@ def _not_of_the_plan(url: str, generation: Generation, goal: Generation) -> Unsu
         code="not_of_the_plan",
         hint="Upgrade the server first; or plan for what it is: blnkctl migrate plan",
     )
-
-
-def _three_in_a_row(last: BlnkctlError) -> Incomplete:
-    return Incomplete(
-        f"{IN_A_ROW} items in a row failed, the last one with: {last.message}",
-        code="stopped",
-        hint="Mend that; or go on all the same with --keep-going.",
-    )
-
-
-def _interrupted() -> Incomplete:
-    return Incomplete("Interrupted; the steps in flight were finished.", code="interrupted")

@@ -1,4 +1,4 @@
-"""What follows a migration's run: its items looked at, verified, and in the end the old rows revoked.
+"""What follows a migration's run: its new keys verified, and in the end the old rows revoked.
 
 An old row is the way back if the server is rolled back: it goes only days after its successor was shown to work.
 """
@@ -6,18 +6,16 @@ An old row is the way back if the server is rolled back: it goes only days after
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from itertools import groupby
-from threading import Event, Lock
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.errors import BlnkctlError, Incomplete, NotConfigured, Refused, StoreUnavailable
+from blnkctl.domain.errors import BlnkctlError, Incomplete
 from blnkctl.domain.keys import KeyStatus
-from blnkctl.domain.plans import Action, PlanItem
-from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase, Way
+from blnkctl.domain.successions import Succession, SuccessionPhase
 from blnkctl.usecases.guards import key_lock, require_listing, telling
-from blnkctl.usecases.migrate import Tally, in_batches
+from blnkctl.usecases.headway import Headway, Tally
+from blnkctl.usecases.migrate import in_batches
 from blnkctl.usecases.migration_items import Scene, look
 from blnkctl.usecases.pool import Pool
 from blnkctl.usecases.successors import as_problem
@@ -27,126 +25,57 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from blnkctl.domain.probes import ServerProfile
-    from blnkctl.domain.servers import ServerUrl
     from blnkctl.ports import Clock, Journal, KeyServer, Locks, SecretStore
     from blnkctl.usecases.revoke import RevokeKeys
     from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
 
-_PAGE = 500
 _PIECE = 20
-_TOLD = 20
-_HOPELESS = (Refused, NotConfigured, StoreUnavailable)
-
-
-def begun_by(
-    item: PlanItem, server: ServerUrl, plan: str, actor: str, reason: str | None, now: datetime
-) -> Succession:
-    """Return what the journal keeps of a plan's item that nothing was done about yet."""
-    return Succession(
-        server=str(server),
-        old=item.key,
-        kind=SuccessionKind.MIGRATE,
-        way=Way.STAGED,
-        phase=SuccessionPhase.BEGUN,
-        scopes=item.scopes,
-        expires_at=item.expires_at,
-        started_at=now,
-        sinks=item.sinks,
-        actor=actor,
-        reason=reason,
-        plan=plan,
-    )
+_Piece = tuple[Scene, list[Succession]]
 
 
 @dataclass(frozen=True, slots=True)
-class MigrationItems:
-    """The items of a plan as the journal knows them; without a plan, all that plans began on this server."""
-
-    server: ServerUrl
-    journal: Journal
-    planned: Callable[[], Iterator[PlanItem]] | None = None
-    plan: str = ""
-
-    def __iter__(self) -> Iterator[Succession]:
-        return self._of_journal() if self.planned is None else self._of_plan(self.planned())
-
-    def _of_journal(self) -> Iterator[Succession]:
-        after = ("", "")
-        while page := self.journal.migrations(self.server, after, _PAGE):
-            after = (page[-1].old.owner, page[-1].old.id)
-            yield from page
-
-    def _of_plan(self, planned: Iterator[PlanItem]) -> Iterator[Succession]:
-        for item in planned:
-            if item.action is Action.RECREATE:
-                known = self.journal.find_succession(self.server, item.key.id)
-                yield known or begun_by(item, self.server, self.plan, "", None, item.key.created_at)
-
-
-@dataclass(slots=True)
 class _Pass:
-    """One pass over all items, owner by owner, by a few threads."""
+    """One pass over items, owner by owner, by a few threads. `work` raises what is wrong with an item."""
 
     server: KeyServer
-    tally: Tally
+    clock: Clock
+    headway: Headway
     threads: int
-    work: Callable[[Succession, Scene], bool]
-    stop: Event = field(default_factory=Event)
-    lock: Lock = field(default_factory=Lock)
+    work: Callable[[Succession, Scene], None]
 
     def run(
-        self,
-        items: Iterable[Succession],
-        profile: ServerProfile,
-        now: Callable[[], datetime],
-        progress: Callable[[Tally], None],
-        is_stopped: Callable[[], bool],
+        self, items: Iterable[Succession], progress: Callable[[Tally], None], is_stopped: Callable[[], bool]
     ) -> None:
-        def tick() -> None:
-            progress(self.tally)
-            if is_stopped() and not self.stop.is_set():
-                self.tally.stopped = Incomplete("Interrupted; the steps in flight were finished.", code="interrupted")
-                self.stop.set()
+        with telling("Nothing was sent."):
+            profile = self.server.profile()
+        require_listing(profile, self.server.url)
+        pool: Pool[_Piece] = Pool(self.threads, self.headway.stop)
+        pool.run(self._pieces(items, profile), self._do, self.headway.watched(progress, is_stopped))
+        progress(self.headway.tally)
 
-        pool: Pool[tuple[Scene, list[Succession]]] = Pool(self.threads, self.stop)
-        pool.run(self._pieces(items, profile, now), self._work, tick)
-        progress(self.tally)
-
-    def _pieces(
-        self, items: Iterable[Succession], profile: ServerProfile, now: Callable[[], datetime]
-    ) -> Iterator[tuple[Scene, list[Succession]]]:
+    def _pieces(self, items: Iterable[Succession], profile: ServerProfile) -> Iterator[_Piece]:
         for _, numbered in groupby(in_batches(items), key=lambda one: one[0]):
             batch = [item for _, item in numbered]
             try:
-                scene = look(self.server, batch, profile.time_there(now()))
+                scene = look(self.server, batch, profile.time_there(self.clock.now()))
             except BlnkctlError as problem:
                 for _ in batch:
-                    self._failed(problem)
+                    self.headway.failed(problem)
                 continue
             yield from ((scene, batch[at : at + _PIECE]) for at in range(0, len(batch), _PIECE))
 
-    def _work(self, piece: tuple[Scene, list[Succession]]) -> None:
+    def _do(self, piece: _Piece) -> None:
         scene, items = piece
         for item in items:
-            if self.stop.is_set():
+            if self.headway.is_over:
                 return
-            self.tally.owner = item.old.owner
+            self.headway.tally.owner = item.old.owner
             try:
-                is_done = self.work(item, scene)
+                self.work(item, scene)
             except BlnkctlError as problem:
-                self._failed(problem)
-                continue
-            with self.lock:
-                self.tally.done += int(is_done)
-
-    def _failed(self, problem: BlnkctlError) -> None:
-        with self.lock:
-            self.tally.failed += 1
-            if len(self.tally.errors) < _TOLD:
-                self.tally.errors.append(problem)
-            if isinstance(problem, _HOPELESS):
-                self.tally.stopped = problem
-                self.stop.set()
+                self.headway.failed(problem)
+            else:
+                self.headway.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,39 +88,40 @@ class VerifyMigration:
     clock: Clock
     held: HeldSecrets
     verifier: VerifyKey
+    headway: Headway
     threads: int = 4
 
     def run(
-        self,
-        items: Iterable[Succession],
-        tally: Tally,
-        progress: Callable[[Tally], None],
-        is_stopped: Callable[[], bool],
-    ) -> Tally:
+        self, items: Iterable[Succession], progress: Callable[[Tally], None], is_stopped: Callable[[], bool]
+    ) -> None:
         """Verify what is promoted; the rest is pending.
 
         Raises:
             StoreUnavailable: secrets cannot be read here. Unsupported: before 0.12.
         """
         self.store.check_readable()
-        profile = _profile(self.server)
         threads = self.threads if self.store.takes_threads else 1
-        _Pass(self.server, tally, threads, self._verify).run(items, profile, self.clock.now, progress, is_stopped)
-        return tally
+        promoted = (item for item in items if not item.is_open)
+        _Pass(self.server, self.clock, self.headway, threads, self._verify).run(promoted, progress, is_stopped)
 
-    def _verify(self, item: Succession, scene: Scene) -> bool:
-        if item.is_open:
-            return False
+    def _verify(self, item: Succession, scene: Scene) -> None:
         problem = self._what_is_wrong(item, scene)
+        self._record(item, problem)
         if problem is not None:
-            self.journal.record_succession(replace(item, verified_at=None, problem=as_problem(problem)))
             raise problem
-        self.journal.record_succession(replace(item, verified_at=self.clock.now(), problem=None))
-        return True
+
+    def _record(self, item: Succession, problem: Incomplete | None) -> None:
+        """Record what was found, beside what others did to the item meanwhile."""
+        now = self.journal.find_succession(self.server.url, item.old.id)
+        if now is None or now.new_id != item.new_id:
+            return
+        verified_at = None if problem is not None else self.clock.now()
+        why = None if problem is None else as_problem(problem)
+        self.journal.record_succession(replace(now, verified_at=verified_at, problem=why))
 
     def _what_is_wrong(self, item: Succession, scene: Scene) -> Incomplete | None:
         made = scene.find(item.old.name, item.new_id)
-        if made is None or made.is_revoked or made.is_expired(scene.now):
+        if made is None or not scene.is_live(made.name, made.id):
             return _not_verified(item, "it is not among the live keys of its owner")
         if made.scopes != item.scopes:
             return _not_verified(item, "it has other scopes than it was to have")
@@ -205,60 +135,46 @@ class VerifyMigration:
 
 @dataclass(frozen=True, slots=True)
 class FinishMigration:
-    """Revokes the old rows of items that were verified, so long after they were promoted."""
+    """Revokes the old rows of items that were verified, and promoted by the moment `promoted_by`."""
 
     server: KeyServer
     journal: Journal
     locks: Locks
     clock: Clock
     revoker: RevokeKeys
-    after: timedelta
+    headway: Headway
+    promoted_by: datetime
     threads: int = 4
 
-    def is_due(self, item: Succession) -> bool:
-        """Tell whether an old row may go, as far as the journal knows."""
-        if item.phase is not SuccessionPhase.PROMOTED or item.promoted_at is None or item.verified_at is None:
+    def is_past(self, item: Succession) -> bool:
+        """Tell whether an old row was kept long enough."""
+        if item.phase is not SuccessionPhase.PROMOTED or item.promoted_at is None:
             return False
-        return item.promoted_at + self.after <= self.clock.now()
+        return item.promoted_at <= self.promoted_by
 
     def run(
-        self,
-        items: Iterable[Succession],
-        tally: Tally,
-        progress: Callable[[Tally], None],
-        is_stopped: Callable[[], bool],
-    ) -> Tally:
-        """Revoke what is due; an item that is promoted and not verified is a failure, what is not due is pending.
+        self, items: Iterable[Succession], progress: Callable[[Tally], None], is_stopped: Callable[[], bool]
+    ) -> None:
+        """Revoke what is past; one that was not verified is a failure.
 
         Raises:
             Unsupported: before 0.12.
         """
-        profile = _profile(self.server)
-        _Pass(self.server, tally, self.threads, self._finish).run(
-            items, profile, self.clock.now, progress, is_stopped
-        )
-        return tally
+        past = (item for item in items if self.is_past(item))
+        _Pass(self.server, self.clock, self.headway, self.threads, self._finish).run(past, progress, is_stopped)
 
-    def _finish(self, item: Succession, scene: Scene) -> bool:
-        if item.phase is SuccessionPhase.DONE:
-            return True
-        if item.is_open or not self._is_past(item):
-            return False
+    def _finish(self, item: Succession, scene: Scene) -> None:
         if item.verified_at is None:
             raise _not_verified_yet(item)
         url, key_id = self.server.url, item.old.id
         with self.locks.hold([key_lock(url, key_id)], f"the key {key_id}"):
             self._revoke(item, scene)
-        ended = replace(item, phase=SuccessionPhase.DONE, ended_at=self.clock.now())
-        self.journal.record_succession(ended)
-        return True
-
-    def _is_past(self, item: Succession) -> bool:
-        return item.promoted_at is not None and item.promoted_at + self.after <= self.clock.now()
+            ended = replace(item, phase=SuccessionPhase.DONE, ended_at=self.clock.now())
+            self.journal.record_succession(ended)
 
     def _revoke(self, item: Succession, scene: Scene) -> None:
-        old, new = scene.find(item.old.name, item.old.id), scene.find(item.old.name, item.new_id)
-        if new is None or new.is_revoked or new.is_expired(scene.now):
+        old = scene.find(item.old.name, item.old.id)
+        if not scene.is_live(item.old.name, item.new_id):
             raise _not_verified(item, "it is not among the live keys of its owner any more")
         if old is None:
             raise _not_verified(item, f"the old row {item.old.id} is gone: the server looks restored")
@@ -266,26 +182,11 @@ class FinishMigration:
         self.revoker.revoke_locked(KeyView(old, KeyStatus.DEAD, known=known))
 
 
-def _profile(server: KeyServer) -> ServerProfile:
-    with telling("Nothing was sent."):
-        profile = server.profile()
-    require_listing(profile, server.url)
-    return profile
-
-
-def counted(items: Iterable[Succession]) -> dict[str, int]:
-    """Return how many items are promoted, failed last time, and are still to be done."""
-    counts = {"done": 0, "failed": 0, "pending": 0}
-    for item in items:
-        counts["pending" if item.is_open and item.problem is None else "failed" if item.is_open else "done"] += 1
-    return counts
-
-
 def _not_verified(item: Succession, why: str) -> Incomplete:
     return Incomplete(
         f"The new key {item.new_id}, for {item.old.id}, is not verified: {why}. The old row stays.",
         code="not_verified",
-        hint="Look at it: blnkctl keys show " + (item.new_id or item.old.id),
+        hint=f"Look at it: blnkctl keys show {item.new_id}. If it is lost, plan and run again: blnkctl migrate plan",
         target=item.old.id,
     )
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from blnkctl.usecases.successors import CarrySuccessor
 
 
+OVERTAKEN = ("expired_meanwhile", "revoked_meanwhile")  # says nothing of how the next item will fare
+
+
 @dataclass(slots=True)
 class Scene:
     """What an owner's list showed of some names, how many rows the owner has, and the server's time then."""
@@ -52,6 +55,11 @@ class Scene:
     def successor_of(self, key: ApiKey) -> ApiKey | None:
         """Return the live row that succeeds a key."""
         return self.find(key.name, self.successors.get(key.id))
+
+    def is_live(self, name: str, key_id: str | None) -> bool:
+        """Tell whether a row is there and may be used."""
+        row = self.find(name, key_id)
+        return row is not None and not row.is_revoked and not row.is_expired(self.now)
 
     def changed(self, row: ApiKey) -> None:
         """Take in a row that was made or revoked since."""
@@ -116,13 +124,15 @@ class MigrateItem:
         row = scene.find(item.old.name, item.old.id)
         if row is None:
             raise _gone(item.old)
-        if row.is_revoked:
-            raise _ended(item.old, "revoked")
+        if item.new_id is not None and not scene.is_live(item.old.name, item.new_id):
+            item = self.successor.taken_back(item)
         if item.phase is SuccessionPhase.BEGUN:
-            item = self._begin(item, scene)
+            item = self._begin(item, row, scene)
         return self.successor.promoted(self.successor.proven(item), None)
 
-    def _begin(self, item: Succession, scene: Scene) -> Succession:
+    def _begin(self, item: Succession, row: ApiKey, scene: Scene) -> Succession:
+        if row.is_revoked:
+            raise _ended(item.old, "revoked")
         while (made := scene.successor_of(item.old)) is not None:
             found = self._found_elsewhere(item, made)
             if found is not None:
@@ -161,7 +171,10 @@ class MigrateItem:
     # --- begun elsewhere ----------------------------------------------------------------------
 
     def _found_elsewhere(self, item: Succession, made: ApiKey) -> Succession | None:
-        """Return the item with a successor that another machine made, if it can be proven from here."""
+        """Return the item with a successor that is there already, if it can be proven from here."""
+        known = self.journal.find_known(self.server.url, made.id)
+        if known is not None and known.is_stored:
+            return self._adopted(item, made)
         if not self.take_over:
             raise _begun_elsewhere(item.old, made)
         stored = self.elsewhere.in_store(made)
@@ -172,6 +185,9 @@ class MigrateItem:
             if secret is None:
                 return None
             self.adopter.run([KeyView(made, KeyStatus.ACTIVE)], secret)
+        return self._adopted(item, made)
+
+    def _adopted(self, item: Succession, made: ApiKey) -> Succession:
         adopted = replace(item, phase=SuccessionPhase.STORED, new_id=made.id, problem=None)
         self.journal.record_succession(adopted)
         return adopted
@@ -190,7 +206,7 @@ class MigrateItem:
     def _confirm(self, item: Succession, scene: Scene) -> BlnkctlError | None:
         made = scene.find(item.old.name, item.new_id)
         if made is None:
-            return _lost(item)
+            return self._noted(item, _lost(item))
         if made.scheme not in (scheme_of(self.goal), StorageScheme.UNKNOWN):
             return self._take_back(item, made, _wrong_core(item, made))
         counted = scene.successors.get(item.old.id)
@@ -204,6 +220,9 @@ class MigrateItem:
             if known is not None:
                 self.successor.forget_new(known)
             item = replace(item, phase=SuccessionPhase.BEGUN, new_id=None, promoted_at=None)
+        return self._noted(item, problem)
+
+    def _noted(self, item: Succession, problem: BlnkctlError) -> BlnkctlError:
         self.successor.noted(item, problem)
         return problem
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.errors import Incomplete, UsageError
+from blnkctl.domain.errors import BlnkctlError, Incomplete, StoreUnavailable, UsageError
 from blnkctl.domain.generations import Generation
-from blnkctl.domain.keys import ApiKey
+from blnkctl.domain.keys import ApiKey, scheme_of
+from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.plans import Judged, PlanItem, plan_owner
 from blnkctl.domain.selectors import Selection
+from blnkctl.usecases.revoke import HOPELESS
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 if TYPE_CHECKING:
@@ -44,9 +46,17 @@ class MakePlan:
         Raises:
             Incomplete: an owner could not be listed: an incomplete list is no plan.
         """
-        selected = Selection(owners=self.selection.owners)
-        for owner in reader.owners_to_list(selected):
-            yield from self._of_owner(reader.views_of(owner, self.viewpoint))
+        owners = reader.owners_to_list(Selection(owners=self.selection.owners))
+        for owner in owners:
+            yield from self._of_owner(self._listed(reader, owner, is_only=len(owners) == 1))
+
+    def _listed(self, reader: KeyReader, owner: str, *, is_only: bool) -> list[KeyView]:
+        try:
+            return reader.views_of(owner, self.viewpoint)
+        except BlnkctlError as problem:
+            if is_only or isinstance(problem, HOPELESS):
+                raise
+            raise _owner_missing(owner, problem) from None
 
     def of_export(self, keys: Iterable[ApiKey]) -> Iterator[PlannedKey]:
         """Yield the keys of an export, owner by owner.
@@ -70,11 +80,23 @@ class MakePlan:
                 yield from self._of_owner(self.viewpoint.judge(list(by_owner[owner].values())))
 
     def _of_owner(self, views: Sequence[KeyView]) -> Iterator[PlannedKey]:
-        judged = [Judged(view.key, view.status, view.superseded_by is not None) for view in views]
+        judged = [Judged(view.key, view.status, self._is_superseded(view, views)) for view in views]
         items = plan_owner(judged, self.goal, {view.key.id: self._sinks_of(view) for view in views})
         for view, item in zip(views, items, strict=True):
             if self.selection.fits(view.key, view.status):
                 yield PlannedKey(view, item)
+
+    def _is_superseded(self, view: KeyView, views: Sequence[KeyView]) -> bool:
+        """Tell whether a key has its successor; one that was begun here and came to no end yet is gone on with."""
+        new = next((one.key for one in views if one.key.id == view.superseded_by), None)
+        return new is not None and not (new.scheme is scheme_of(self.goal) and self._is_under_way(view.key))
+
+    def _is_under_way(self, key: ApiKey) -> bool:
+        try:
+            begun = self.journal.find_succession(self.server, key.id)
+        except StoreUnavailable:  # which was told already
+            return False
+        return begun is not None and begun.is_open
 
     def _sinks_of(self, view: KeyView) -> tuple[str, ...]:
         return self.sinks or self._sinks_begun(view) or tuple(receipt.sink for receipt in view.receipts)
@@ -86,10 +108,10 @@ class MakePlan:
         return () if begun is None else begun.sinks
 
 
-def owner_missing(problem: Exception) -> Incomplete:
-    """Return the error for a plan that would lack an owner."""
+def _owner_missing(owner: str, problem: BlnkctlError) -> Incomplete:
     return Incomplete(
-        f"{problem} Nothing was planned.",
+        f"The keys of {escape_unsafe(owner)} could not be listed: {problem.message} Nothing was planned.",
         code="list_incomplete",
         hint="Leave that owner out with --owner, or try again.",
+        target=owner,
     )

@@ -135,7 +135,7 @@ def as_problem(error: BlnkctlError) -> Problem:
 def way_on_with(succession: Succession) -> str:
     """Return the command that goes on with a succession."""
     if succession.kind is SuccessionKind.MIGRATE:
-        return "blnkctl migrate run"
+        return "blnkctl migrate run PLAN"
     return f"blnkctl keys rotate {succession.old.id}{_FLAGS.get(succession.way, '')}"
 
 

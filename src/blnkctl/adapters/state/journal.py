@@ -194,11 +194,14 @@ class StateFile:
         """Return the succession that made a key."""
         return self._one_succession("new_id = ?", server, new_id)
 
-    def plan_successions(self, planned: Iterable[Succession]) -> None:
-        """Insert what a plan begins; what was begun and sent nothing yet takes the plan's word, the rest is kept."""
+    def plan_successions(self, planned: Iterable[Succession], made_at: datetime) -> None:
+        """Insert what a plan begins.
+
+        What sent nothing yet takes the plan's word; what is outdated by the plan begins anew; the rest is kept.
+        """
         with self._database.transaction() as database:
             for one in planned:
-                _plan_succession(database, one)
+                _plan_succession(database, one, format_timestamp(made_at))
 
     def open_successions(self, server: ServerUrl, plan: str, after: tuple[str, str], limit: int) -> list[Succession]:
         """Return those of a plan that are not promoted, by owner and old id, behind that pair."""
@@ -247,9 +250,13 @@ class StateFile:
             ).rowcount
 
 
-def _plan_succession(database: sqlite3.Connection, one: Succession) -> None:
+def _plan_succession(database: sqlite3.Connection, one: Succession, made_at: str) -> None:
     item, values = (one.server, one.old.id), from_succession(one)
-    database.execute("DELETE FROM successions WHERE (server, old_id) = (?, ?) AND phase = 'begun'", item)
+    database.execute(
+        "DELETE FROM successions WHERE (server, old_id) = (?, ?)"
+        " AND (phase = 'begun' OR promoted_at < ? AND plan IS NOT ?)",
+        (*item, made_at, one.plan),
+    )
     database.execute(
         f"INSERT OR IGNORE INTO successions ({SUCCESSION}) VALUES ({placeholders(values)})",
         values,
