@@ -84,6 +84,7 @@ class MigrateKeys:
         self._settle_leftovers()
         remaining = self._remaining()
         self._try_canary(remaining, profile, tick)
+        tick()
         if not self.headway.is_over and not self.order.canary_only:
             self._run_threads(remaining, profile, tick)
         settle_escrows([self.store], self.journal, self.clock.now())
