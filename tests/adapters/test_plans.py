@@ -169,9 +169,7 @@ def test_nonsense_is_refused_by_item(edit: Edit, words: str, path: Path) -> None
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda plan: (
-            plan["items"][0]["key"].update(name="other", owner="o") or plan["items"][0]["new"].update(name="other")
-        ),
+        lambda plan: plan["items"][0]["key"].update(owner="other"),
         lambda plan: plan["items"][0].update(reason="because"),
         lambda plan: plan["items"].pop(),
         lambda plan: plan["items"].reverse(),

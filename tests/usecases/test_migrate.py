@@ -23,7 +23,7 @@ from blnkctl.domain.plans import Action
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.successions import SuccessionPhase
-from blnkctl.usecases.guards import key_lock
+from blnkctl.usecases.guards import key_lock, operation_lock
 from blnkctl.usecases.migration_plan import MigrationItems, counted, refuse_what_is_past
 from tests.usecases.fakes import EXPIRY, NOON, URL, Bench, FakePlan, a_key, answer_lost, key_id
 
@@ -433,6 +433,32 @@ def test_what_was_sent_and_not_answered_is_not_begun_again_before_it_is_settled(
     tally = bench.migrate(plan)
     assert len(tally.errors) == 1
     assert "POST" not in bench.effects.log
+
+
+def test_what_another_process_left_half_done_meanwhile_is_not_begun_again() -> None:
+    bench, plan = upgraded(2)
+    bench.effects.failures["POST"] = answer_lost()
+    bench.migrate(plan, limit=1)
+    bench.effects.mended()
+    (left,) = bench.journal.open_operations()
+    bench.locks.taken.add(operation_lock(left.id))
+    bench.server.on_list = lambda: bench.locks.taken.clear()
+    tally = bench.migrate(plan)
+    assert [problem.code for problem in tally.errors] == ["not_settled"]
+    assert (tally.done, len(bench.server.live())) == (1, 3)
+
+
+def test_a_new_key_that_another_process_made_since_the_list_is_kept() -> None:
+    bench, plan = upgraded(2)
+    bench.effects.failures["probe"] = ServerTrouble("A hiccup.")
+    listed = list(bench.listed())
+    bench.migrate(plan, keep_going=True)
+    bench.effects.mended()
+    now = list(bench.server.rows)
+    bench.server.rows = listed
+    bench.server.on_list = lambda: setattr(bench.server, "rows", now if "list" in bench.effects.log[:-1] else listed)
+    bench.migrate(plan)
+    assert_each_is_recreated_once(bench, 2)
 
 
 def test_a_plan_that_is_run_again_does_nothing_twice() -> None:
