@@ -17,8 +17,8 @@ from blnkctl.domain.exports import EXPORT_SQL, OWNERS_SQL
 from blnkctl.sandbox import Sandbox
 from blnkctl.sandbox.rows import KeyRow
 from tests.cli.pinned import assert_pinned
-from tests.cli.stage import ADMIN_KEY, add_context, data, error, without_target
-from tests.conftest import Blnkctl, Outcome
+from tests.cli.stage import add_context, data, error, without_target
+from tests.conftest import ADMIN_KEY, Blnkctl, Outcome
 from tests.trouble import FastTime
 
 MakeMachine = Callable[[str], Blnkctl]

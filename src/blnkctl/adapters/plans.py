@@ -37,7 +37,6 @@ class CheckedPlan:
     header: PlanHeader
     digest: str
     recreated: int
-    skipped: int
 
     def items(self) -> Iterator[PlanItem]:
         """Yield the items, read anew.
@@ -123,14 +122,14 @@ def read_plan(path: Path) -> CheckedPlan:
             code="plan_changed",
             hint="Only action, new.scopes, new.expires_at and sinks may be edited. Plan again: blnkctl migrate plan",
         )
-    return CheckedPlan(path, header, str(found["digest"]), reading.recreated, reading.skipped)
+    return CheckedPlan(path, header, str(found["digest"]), reading.recreated)
 
 
 class _Reading:
     """What is counted and compared while the items pass by."""
 
     def __init__(self) -> None:
-        self.recreated = self.skipped = 0
+        self.recreated = 0
         self.has_items = False
         self._ids: set[str] = set()
         self._digest = PlanDigest()
@@ -145,10 +144,7 @@ class _Reading:
             self._ids.add(item.key.id)
             assert isinstance(record, Mapping)
             self._digest.add(record)
-            if item.action is Action.RECREATE:
-                self.recreated += 1
-            else:
-                self.skipped += 1
+            self.recreated += int(item.action is Action.RECREATE)
 
     def digest(self, header: PlanHeader) -> str:
         """Return the digest of what was read under a header."""
