@@ -120,7 +120,7 @@ def _observe_commits(effects: Effects) -> None:
 
 
 def shift_clocks(later: float, haste: float) -> None:
-    """Let wall time be so many seconds later, and the clock that measures patience run faster."""
+    """Let wall time be so many seconds later, and whatever is waited for or with patience pass faster."""
     from blnkctl.system.clock import SystemClock
 
     now, monotonic = SystemClock.now, time.monotonic
@@ -130,6 +130,7 @@ def shift_clocks(later: float, haste: float) -> None:
 
     setattr(SystemClock, "now", shifted)  # noqa: B010
     setattr(time, "monotonic", lambda: monotonic() * haste)  # noqa: B010
+    setattr(SystemClock, "sleep", lambda _, seconds: time.sleep(seconds / haste))  # noqa: B010
 
 
 def live(request: dict[str, Any]) -> NoReturn:

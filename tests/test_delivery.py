@@ -135,7 +135,9 @@ def test_an_index_of_the_version_before_learns_of_receipts(operator: Blnkctl, en
     key = data(operator.run(*CREATE))
     database = operator.home / "state" / "state.db"
     with sqlite3.connect(database) as old:
-        old.execute("DROP TABLE receipts")
+        old.executescript("DROP TABLE receipts; DROP TABLE successions")
+        for table, column in (("operations", "succeeds"), ("keys", "awaits_promotion"), ("keys", "promoted_at")):
+            old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         old.execute("PRAGMA user_version = 1")
     old.close()
 

@@ -314,12 +314,12 @@ def deliver_late(server: Sandbox, operation: Operation) -> None:
 # --- recover, revoke, rekey and context add die as well ------------------------------------------
 
 
-def deaths(run: Callable[[Fate], Life]) -> Iterator[Life]:
+def deaths(run: Callable[[Fate], Life], *, first: int = 1) -> Iterator[Life]:
     """Kill a command before each of its effects in turn, and after each request; at last let it finish.
 
     The moment after any other effect is the moment before the next one.
     """
-    for number in count(1):
+    for number in count(first):
         life = run(Fate(number))
         yield life
         if life.code != KILLED:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blnkctl.domain.keys import ApiKey, StorageScheme
-from blnkctl.domain.marks import create_mark, find_successors, successor_mark, successor_marks, with_mark
+from blnkctl.domain.marks import (
+    create_mark,
+    find_late_twins,
+    find_successors,
+    successor_mark,
+    successor_marks,
+    with_mark,
+)
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EXPIRY = NOW + timedelta(days=90)
@@ -163,6 +170,15 @@ def test_in_a_chain_of_live_keys_each_is_succeeded_by_the_next() -> None:
 def test_of_several_live_successors_the_earliest_counts() -> None:
     old = row("old", 1)
     assert successors(old, heir("late", old, 3, 1), heir("early", old, 2, 2)) == {"old": "early"}
+
+
+def test_what_was_made_beside_the_successor_that_counts_is_a_late_twin_and_a_chain_is_none() -> None:
+    old = row("old", 1)
+    early, late = heir("early", old, 2, 1), heir("late", old, 3, 2)
+    last = heir("last", early, 4)
+    assert find_late_twins([old, early, late], NOW) == {late.id: early.id}
+    assert find_late_twins([old, early, last], NOW) == {}
+    assert find_late_twins([old, replace(early, is_revoked=True), late], NOW) == {}
 
 
 def test_of_several_successors_of_one_moment_the_smallest_id_counts() -> None:

@@ -625,10 +625,6 @@ class FakePlan:
     def recreated(self) -> int:
         return sum(1 for item in self.planned if item.action is Action.RECREATE)
 
-    @property
-    def skipped(self) -> int:
-        return len(self.planned) - self.recreated
-
     def items(self) -> Iterator[PlanItem]:
         return iter(self.planned)
 
@@ -742,15 +738,15 @@ class Bench:
         self.effects.log.clear()
         return finishing.run(planned, viewpoint)
 
-    def plan(self, goal: Generation = Generation.FROM_0_15, **edits: PlanItem) -> "FakePlan":
-        """Plan for acme's keys; `edits` replace items by the name of their key."""
+    def plan(self, goal: Generation = Generation.FROM_0_15) -> "FakePlan":
+        """Plan for acme's keys."""
         viewpoint = self.reader().viewpoint()
         planner = MakePlan(URL, self.journal, viewpoint, goal, Selection(owners=("acme",)))
         items = [planned.item for planned in planner.of_lists(self.reader())]
         self.clock.sleep(1)
         header = PlanHeader(str(URL), self.server.generation, None, self.clock.now())
         self.clock.sleep(1)
-        return FakePlan(header, f"plan of {self.clock.now()}", [edits.get(item.key.name, item) for item in items])
+        return FakePlan(header, f"plan of {self.clock.now()}", items)
 
     def migrate(
         self,

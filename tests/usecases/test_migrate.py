@@ -17,13 +17,13 @@ from blnkctl.domain.errors import (
     UsageError,
 )
 from blnkctl.domain.generations import Generation
-from blnkctl.domain.keys import ApiKey, KeySpec, StorageScheme
+from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, StorageScheme
 from blnkctl.domain.marks import successor_mark
 from blnkctl.domain.plans import Action
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.successions import SuccessionPhase
-from blnkctl.usecases.guards import key_lock
+from blnkctl.usecases.guards import key_lock, operation_lock
 from blnkctl.usecases.migration_plan import MigrationItems, counted, refuse_what_is_past
 from tests.usecases.fakes import EXPIRY, NOON, URL, Bench, FakePlan, a_key, answer_lost, key_id
 
@@ -72,8 +72,8 @@ def assert_each_is_recreated_once(bench: Bench, count: int) -> None:
 def test_every_effect_of_an_item_is_durable_before_the_next_begins() -> None:
     bench = Bench()
     bench.server.rows.append(a_dead_key())
-    (item,) = bench.plan().planned
-    plan = bench.plan(**{"job-1": replace(item, sinks=(SINK,))})
+    plan = bench.plan()
+    plan.planned = [replace(plan.planned[0], sinks=(SINK,))]
     bench.migrate(plan)
     assert bench.effects.log == [
         "ask the server",
@@ -233,7 +233,7 @@ def test_the_canary_is_listed_again_before_the_next_key_is_made() -> None:
 
 def test_a_canary_that_an_older_core_made_is_revoked_and_nothing_else_is_made() -> None:
     bench, plan = upgraded()
-    bench.server.answer_create = lambda issued: (_stored_as(bench, issued.key.id, StorageScheme.SHA256), issued)[1]
+    bench.server.answer_create = lambda issued: _answered_by_an_older_core(bench, issued)
     tally = bench.migrate(plan, concurrency=4)
     assert [problem.code for problem in tally.errors] == ["wrong_generation"]
     assert (tally.done, tally.stopped) == (0, tally.errors[0])
@@ -242,13 +242,15 @@ def test_a_canary_that_an_older_core_made_is_revoked_and_nothing_else_is_made() 
     assert bench.store.held == {}
 
 
-def _stored_as(bench: Bench, made_id: str, scheme: StorageScheme) -> None:
-    bench.server.rows = [replace(row, scheme=scheme) if row.id == made_id else row for row in bench.server.rows]
+def _answered_by_an_older_core(bench: Bench, issued: IssuedKey) -> IssuedKey:
+    made = replace(bench.server.row(issued.key.id), scheme=StorageScheme.SHA256)
+    bench.server.rows = [made if row.id == made.id else row for row in bench.server.rows]
+    return issued
 
 
 def test_after_that_the_same_plan_goes_on() -> None:
     bench, plan = upgraded()
-    bench.server.answer_create = lambda issued: (_stored_as(bench, issued.key.id, StorageScheme.SHA256), issued)[1]
+    bench.server.answer_create = lambda issued: _answered_by_an_older_core(bench, issued)
     bench.migrate(plan)
     bench.server.answer_create = None
     bench.migrate(plan)
@@ -433,6 +435,32 @@ def test_what_was_sent_and_not_answered_is_not_begun_again_before_it_is_settled(
     tally = bench.migrate(plan)
     assert len(tally.errors) == 1
     assert "POST" not in bench.effects.log
+
+
+def test_what_another_process_left_half_done_meanwhile_is_not_begun_again() -> None:
+    bench, plan = upgraded(2)
+    bench.effects.failures["POST"] = answer_lost()
+    bench.migrate(plan, limit=1)
+    bench.effects.mended()
+    (left,) = bench.journal.open_operations()
+    bench.locks.taken.add(operation_lock(left.id))
+    bench.server.on_list = lambda: bench.locks.taken.clear()
+    tally = bench.migrate(plan)
+    assert [problem.code for problem in tally.errors] == ["not_settled"]
+    assert (tally.done, len(bench.server.live())) == (1, 3)
+
+
+def test_a_new_key_that_another_process_made_since_the_list_is_kept() -> None:
+    bench, plan = upgraded(2)
+    bench.effects.failures["probe"] = ServerTrouble("A hiccup.")
+    listed = list(bench.listed())
+    bench.migrate(plan, keep_going=True)
+    bench.effects.mended()
+    now = list(bench.server.rows)
+    bench.server.rows = listed
+    bench.server.on_list = lambda: setattr(bench.server, "rows", now if "list" in bench.effects.log[:-1] else listed)
+    bench.migrate(plan)
+    assert_each_is_recreated_once(bench, 2)
 
 
 def test_a_plan_that_is_run_again_does_nothing_twice() -> None:

@@ -62,7 +62,7 @@ def test_a_new_key_that_does_not_work_is_told_and_is_not_verified_any_more() -> 
     bench.server.end(made_for(bench))
     tally = bench.verify_migration()
     assert [(problem.code, problem.target) for problem in tally.errors] == [("not_verified", key_id(1))]
-    assert (item(bench).verified_at, item(bench).problem and item(bench).problem.code) == (None, "not_verified")
+    assert item(bench).verified_at is None
     assert counted(MigrationItems(URL, bench.journal)) == {"done": 1, "failed": 1, "pending": 0}
 
 

@@ -63,8 +63,8 @@ def finish(
 
     Without a KEY or a selector every known owner's are looked at.
 
-    A rotation that was begun on another machine is left alone, unless --older-than or --when-used is given: then its
-    old key goes if the new one's secret is in the store here and works, or the new one was seen in use.
+    A rotation that was begun on another machine is left alone. With --when-used or --older-than its old key goes too,
+    if the new one's secret is in the store here and works, or the new one was seen in use.
 
     Nothing due is exit code 0, so this can run from cron.
 

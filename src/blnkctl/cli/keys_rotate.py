@@ -220,7 +220,7 @@ def _named(reader: KeyReader, viewpoint: Viewpoint, keys: list[str] | None, way:
     found = {}
     for word in key_words(keys):
         views = reader.find(word, viewpoint)
-        heads = views if way is Way.COMPROMISED else ends_of_chains(views)
+        heads = views if way is Way.COMPROMISED else ends_of_chains(views, viewpoint.now)
         view = the_one(word, heads or views)
         found[view.key.id] = view
     return list(found.values())

@@ -141,7 +141,11 @@ def _planned(run: Run, planner: MakePlan, from_csv: str | None) -> Iterator[Plan
 def _lines(source: str) -> Iterator[Iterator[str]]:
     """Give the lines of an export as they are: a name may hold line breaks of any kind."""
     if source == "-":
-        yield iter(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline=""))
+        stream = TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+        try:
+            yield iter(stream)
+        finally:
+            stream.detach()
         return
     try:
         file = Path(source).expanduser().open(encoding="utf-8", newline="")

@@ -95,7 +95,7 @@ def verifier(run: Run) -> VerifyKey:
 def result_of(rotations: Sequence[Rotation]) -> Result:
     """Return what is shown of rotations."""
     errors = [failure(one.error, len(rotations)) for one in rotations if one.error is not None]
-    table = Table(("key", "old", "new", "phase", "due"), _cells)
+    table = Table(("key", "phase", "due", "new", "old"), _cells)
     return Result([_record(one) for one in rotations], errors=errors, table=table)
 
 
@@ -114,4 +114,4 @@ def _cells(record: Record) -> list[str]:
     name = escape_unsafe(f"{old['owner']}/{old['name']}")
     new_id = str(new["id"]) if isinstance(new, dict) else "-"
     when = "-" if due is None else relative(due, datetime.now(UTC))
-    return [name, str(old["id"]), new_id, str(record["phase"]), when]
+    return [name, str(record["phase"]), when, new_id, str(old["id"])]

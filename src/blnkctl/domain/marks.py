@@ -69,25 +69,45 @@ def find_successors(rows: Iterable[ApiKey], now: datetime) -> dict[str, str]:
     `rows` are all rows of one owner. The chain is followed through rows of any status; a row that fits two old
     keys succeeds neither; of several live successors along it the earliest, then the smallest id, counts.
     """
+    return {old_id: _counted(heirs).id for old_id, heirs in _live_heirs(rows, now).items()}
+
+
+def find_late_twins(rows: Iterable[ApiKey], now: datetime) -> dict[str, str]:
+    """Map each live key that succeeds another, and is not the one that counts, to the one that does.
+
+    Two machines rotated one key at once: whoever made the later takes it back.
+    """
+    heirs_of = _live_heirs(rows, now)
+    counted = {old_id: _counted(heirs).id for old_id, heirs in heirs_of.items()}
+    return {
+        heir.id: counted[old_id]
+        for old_id, heirs in heirs_of.items()
+        for heir in heirs
+        if heir.id not in counted.values()
+    }
+
+
+def _counted(heirs: Sequence[ApiKey]) -> ApiKey:
+    return min(heirs, key=lambda heir: (heir.created_at, heir.id))
+
+
+def _live_heirs(rows: Iterable[ApiKey], now: datetime) -> dict[str, list[ApiKey]]:
+    """Map the ids of keys to the live keys that succeed them, at once or through others."""
     by_name: dict[str, list[ApiKey]] = defaultdict(list)
     for row in rows:
         by_name[row.name].append(row)
-    found: dict[str, str] = {}
+    found: dict[str, list[ApiKey]] = {}
     for namesakes in by_name.values():
         if len(namesakes) > 1:
-            found |= _successors_among(namesakes, now)
+            found |= _live_heirs_among(namesakes, now)
     return found
 
 
-def _successors_among(rows: Sequence[ApiKey], now: datetime) -> dict[str, str]:
+def _live_heirs_among(rows: Sequence[ApiKey], now: datetime) -> dict[str, list[ApiKey]]:
     children = _children(rows)
     live = {row.id: row for row in rows if not row.is_revoked and not row.is_expired(now)}
-    found = {}
-    for row in rows:
-        candidates = [live[id_] for id_ in _descendants(row.id, children) if id_ in live]
-        if candidates:
-            found[row.id] = min(candidates, key=lambda heir: (heir.created_at, heir.id)).id
-    return found
+    heirs_of = {row.id: [live[id_] for id_ in _descendants(row.id, children) if id_ in live] for row in rows}
+    return {old_id: heirs for old_id, heirs in heirs_of.items() if heirs}
 
 
 def _children(rows: Sequence[ApiKey]) -> dict[str, list[str]]:

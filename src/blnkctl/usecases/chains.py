@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import Incomplete
 from blnkctl.domain.keys import ApiKey, KeyStatus
+from blnkctl.domain.marks import find_late_twins
 from blnkctl.domain.successions import Succession, Way
 from blnkctl.usecases.views import KeyView, Viewpoint
 
@@ -81,9 +82,10 @@ class FindPair:
         made = self.journal.succession_to(self.server, key_id)
         if self._is_itself_replaced(subject, made):
             return self._as_old(scene, subject)
-        olds = scene.superseded_by(key_id)
+        counted = find_late_twins(scene.rows, scene.viewpoint.now).get(key_id, key_id)
+        olds = scene.superseded_by(counted)
         if olds:
-            return Pair(max(olds, key=lambda view: view.key.created_at), subject)
+            return Pair(max(olds, key=lambda view: view.key.created_at), scene.find(counted))
         return self._by_journal(scene, subject, made)
 
     def _is_itself_replaced(self, subject: KeyView, made: Succession | None) -> bool:
@@ -103,9 +105,10 @@ class FindPair:
         return Pair(subject, new if new is not None and new.status is KeyStatus.ACTIVE else None)
 
 
-def ends_of_chains(views: Sequence[KeyView]) -> list[KeyView]:
-    """Return the views that no live key succeeds."""
-    return [view for view in views if view.status is not KeyStatus.SUPERSEDED]
+def ends_of_chains(views: Sequence[KeyView], now: datetime) -> list[KeyView]:
+    """Return the views that no live key succeeds, but for what two machines made at once and one takes back."""
+    twins = find_late_twins([view.key for view in views], now)
+    return [view for view in views if view.status is not KeyStatus.SUPERSEDED and view.key.id not in twins]
 
 
 def gone(key_id: str) -> Incomplete:

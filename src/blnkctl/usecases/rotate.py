@@ -282,7 +282,7 @@ class RotateKeys:
         if half_done is not None:
             request = _as_it_was_begun(half_done, request, scene.viewpoint.now)
         elif old.status is KeyStatus.REVOKED:
-            raise _revoked(old.key.id)
+            raise _revoked(old)
         spec = self._specify(scene, old.key, request)
         sinks = self._sinks_for(old, request)
         self.delivery.check([(_recipient(old.key), sinks)])
@@ -478,12 +478,15 @@ def _recipient(key: ApiKey) -> Recipient:
     return Recipient(key.owner, key.name)
 
 
-def _revoked(key_id: str) -> UsageError:
+def _revoked(old: KeyView) -> UsageError:
+    successor = old.superseded_by
     return UsageError(
-        f"{key_id} is revoked: there is nothing to rotate. Nothing was sent.",
+        f"{old.key.id} is revoked: there is nothing to rotate. Nothing was sent.",
         code="key_revoked",
-        hint="Make a new key with: blnkctl keys create",
-        target=key_id,
+        hint="Make a new key with: blnkctl keys create"
+        if successor is None
+        else f"Its successor lives; to rotate that: blnkctl keys rotate {successor}",
+        target=old.key.id,
     )
 
 
