@@ -330,13 +330,15 @@ class Sinks(Protocol):
 
 
 class Plan(Protocol):
-    """A plan file that was read to its end and found whole. `recreated` and `skipped` count its items."""
+    """A plan file that was read to its end and found whole."""
 
     path: Path
     header: PlanHeader
     digest: str
-    recreated: int
-    skipped: int
+
+    @property
+    def recreated(self) -> int:
+        """How many of its items are recreated."""
 
     def items(self) -> Iterator[PlanItem]:
         """Yield the items, read anew.

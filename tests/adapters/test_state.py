@@ -516,3 +516,72 @@ def test_the_tables_of_the_version_before_become_these_with_what_they_hold(tmp_p
         state.record_succession(BEGUN)
         assert state.find_succession(SERVER, "api_key_1") == BEGUN
         assert state.check() == SCHEMA_VERSION == 3
+
+
+# --- plans ----------------------------------------------------------------------------------------------
+
+
+def planned(number: int, **changes: object) -> Succession:
+    """Return an item that a plan begins."""
+    old = replace(BEGUN.old, id=f"api_key_{number}", owner=f"owner {number // 10}")
+    item = replace(BEGUN, old=old, kind=SuccessionKind.MIGRATE, way=Way.STAGED, plan="plan 1", new_id=None)
+    return replace(item, **{"phase": SuccessionPhase.BEGUN, "promoted_at": None, **changes})  # type: ignore[arg-type]
+
+
+def test_items_that_are_open_are_read_page_by_page_by_owner_and_id(state: StateFile) -> None:
+    items = [planned(number) for number in range(10, 35)]
+    state.plan_successions(reversed(items), NOW)
+    read: list[Succession] = []
+    while page := state.open_successions(SERVER, "plan 1", _last(read), 7):
+        read += page
+    assert read == items == state.migrations(SERVER, ("", ""), 100)
+    assert state.open_successions(SERVER, "plan 2", ("", ""), 7) == []
+    assert state.migrations(OTHER, ("", ""), 7) == []
+
+
+def _last(read: list[Succession]) -> tuple[str, str]:
+    return (read[-1].old.owner, read[-1].old.id) if read else ("", "")
+
+
+def test_what_is_promoted_or_rotated_is_no_open_item(state: StateFile) -> None:
+    state.record_succession(planned(1, phase=SuccessionPhase.PROMOTED, promoted_at=NOW))
+    state.record_succession(planned(2, kind=SuccessionKind.ROTATE))
+    state.record_succession(planned(3, phase=SuccessionPhase.PROVEN))
+    assert [one.old.id for one in state.open_successions(SERVER, "plan 1", ("", ""), 9)] == ["api_key_3"]
+    assert [one.old.id for one in state.migrations(SERVER, ("", ""), 9)] == ["api_key_1", "api_key_3"]
+
+
+def test_an_item_that_sent_nothing_takes_the_word_of_the_plan(state: StateFile) -> None:
+    state.plan_successions([planned(1)], NOW)
+    edited = planned(1, scopes=("ledgers:read",), sinks=("env-file:/a#B",), plan="plan 2")
+    state.plan_successions([edited], NOW)
+    assert state.find_succession(SERVER, "api_key_1") == edited
+
+
+@pytest.mark.parametrize("phase", [SuccessionPhase.STORED, SuccessionPhase.PROVEN])
+@pytest.mark.parametrize("kind", list(SuccessionKind))
+def test_an_item_that_was_sent_keeps_its_word_and_goes_on_under_the_new_plan(
+    state: StateFile, phase: SuccessionPhase, kind: SuccessionKind
+) -> None:
+    begun = planned(1, phase=phase, new_id="api_key_9", kind=kind, plan=None)
+    state.record_succession(begun)
+    state.plan_successions([planned(1, scopes=("ledgers:read",), plan="plan 2")], NOW)
+    taken = replace(begun, plan="plan 2", kind=SuccessionKind.MIGRATE)
+    assert state.find_succession(SERVER, "api_key_1") == taken
+    assert state.open_successions(SERVER, "plan 2", ("", ""), 9) == [taken]
+
+
+@pytest.mark.parametrize("phase", [SuccessionPhase.PROMOTED, SuccessionPhase.DONE])
+def test_an_item_that_was_promoted_begins_anew_only_for_another_plan_that_was_made_later(
+    state: StateFile, phase: SuccessionPhase
+) -> None:
+    promoted = planned(1, phase=phase, promoted_at=NOW, new_id="api_key_9")
+    state.record_succession(promoted)
+    later = NOW + timedelta(microseconds=1)
+    for same_or_older, made_at in (("plan 1", later), ("plan 2", NOW), ("plan 2", NOW - timedelta(days=1))):
+        state.plan_successions([planned(1, plan=same_or_older)], made_at)
+        assert state.find_succession(SERVER, "api_key_1") == promoted
+        assert not promoted.is_outdated_by(same_or_older, made_at)
+    state.plan_successions([planned(1, plan="plan 2")], later)
+    assert state.find_succession(SERVER, "api_key_1") == planned(1, plan="plan 2")
+    assert promoted.is_outdated_by("plan 2", later)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import httpx
 
@@ -21,25 +22,32 @@ from blnkctl.domain.finishing import DrainRule
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec, KeyStatus, StorageScheme, scheme_of
 from blnkctl.domain.operations import KnownKey, Operation, Phase
+from blnkctl.domain.plans import Action, PlanHeader, PlanItem
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict, ServerProfile
 from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
-from blnkctl.domain.selectors import IdPrefix, KeyWord
+from blnkctl.domain.selectors import IdPrefix, KeyWord, Selection
 from blnkctl.domain.servers import ServerUrl, parse_server_url
 from blnkctl.domain.sinks import COMMAND, FilledSink
 from blnkctl.domain.stored_forms import Comparison, StoredForm
-from blnkctl.domain.successions import Succession, SuccessionPhase, Way
+from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase, Way
 from blnkctl.ports import KeyServer
 from blnkctl.sandbox import Emulator, SandboxOptions
 from blnkctl.usecases.adopt import AdoptSecret
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
 from blnkctl.usecases.deliver import DeliverSecret
 from blnkctl.usecases.finish import FinishRotations
+from blnkctl.usecases.headway import Headway, Tally
 from blnkctl.usecases.identify import IdentifyKeys, Place
 from blnkctl.usecases.listing import KeyReader, OwnerScope
 from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
+from blnkctl.usecases.migrate import MigrateKeys, MigrateOrder
+from blnkctl.usecases.migration_end import FinishMigration, VerifyMigration
+from blnkctl.usecases.migration_items import MigrateItem
+from blnkctl.usecases.migration_plan import MigrationItems, take_in
 from blnkctl.usecases.mint import MintKey
+from blnkctl.usecases.planning import MakePlan
 from blnkctl.usecases.recover import Recover, Recovered
 from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
@@ -281,6 +289,7 @@ class FakeStore:
         self.is_locked = False
         self.is_write_only = False
         self.returns_instead: Secret | None = None
+        self.on_confirm: Callable[[], object] = lambda: None
         self._effects = effects
 
     @contextmanager
@@ -301,6 +310,7 @@ class FakeStore:
 
     def confirms(self, entry: EntryName, secret: Secret) -> bool:
         self._effects.begins("confirm")
+        self.on_confirm()
         return (self.returns_instead or self.held.get(entry.username)) == secret
 
     def get(self, entry: EntryName) -> Secret | None:
@@ -370,6 +380,7 @@ class FakeJournal:
         self.successions: dict[str, Succession] = {}
         self.added_owners: list[str] = []
         self.problem: BlnkctlError | None = None
+        self.on_sent: Callable[[], object] = lambda: None
         self._effects = effects
 
     def begin(self, operation: Operation, *, actor: str, reason: str | None) -> None:
@@ -379,6 +390,7 @@ class FakeJournal:
     def record_sent(self, operation: Operation) -> None:
         self._effects.begins("journal: sent")
         self.operations[operation.id] = operation
+        self.on_sent()
 
     def close_operation(self, operation_id: str, outcome: str, *, key: KnownKey | None = None) -> None:
         self._effects.begins(f"journal: {outcome.split(':')[0]}")
@@ -441,6 +453,24 @@ class FakeJournal:
     def promote(self, succession: Succession, key: KnownKey) -> None:
         self.record_succession(succession)
         self.remember([key])
+
+    def plan_successions(self, planned: Iterable[Succession], made_at: datetime) -> None:
+        for one in planned:
+            known = self.successions.get(one.old.id)
+            is_outdated = known is not None and known.is_outdated_by(one.plan or "", made_at)
+            if known is None or known.phase is SuccessionPhase.BEGUN or is_outdated:
+                self.successions[one.old.id] = one
+            elif known.is_open:
+                self.successions[one.old.id] = replace(known, plan=one.plan, kind=one.kind)
+
+    def open_successions(self, server: ServerUrl, plan: str, after: tuple[str, str], limit: int) -> list[Succession]:
+        everything = self.migrations(server, after, len(self.successions))
+        return [one for one in everything if one.is_open and one.plan == plan][:limit]
+
+    def migrations(self, server: ServerUrl, after: tuple[str, str], limit: int) -> list[Succession]:
+        begun = [one for one in self.successions.values() if one.kind is SuccessionKind.MIGRATE]
+        ordered = sorted(begun, key=lambda one: (one.old.owner, one.old.id))
+        return [one for one in ordered if (one.old.owner, one.old.id) > after][:limit]
 
     def find_succession(self, server: ServerUrl, old_id: str) -> Succession | None:
         return self.successions.get(old_id)
@@ -580,6 +610,27 @@ class FakeSinks:
         return FakeSink(self, "#".join(filled.parts), can_be_read_back=filled.kind != COMMAND)
 
 
+@dataclass
+class FakePlan:
+    """A `Plan` in memory."""
+
+    header: PlanHeader
+    digest: str
+    planned: list[PlanItem]
+    path: Path = Path("plan.json")
+
+    @property
+    def goal(self) -> Generation:
+        return self.header.goal
+
+    @property
+    def recreated(self) -> int:
+        return sum(1 for item in self.planned if item.action is Action.RECREATE)
+
+    def items(self) -> Iterator[PlanItem]:
+        return iter(self.planned)
+
+
 class Bench:
     """One machine, one server, one clock."""
 
@@ -641,7 +692,6 @@ class Bench:
     def rotator(self) -> RotateKeys:
         """Return the use-case that rotates."""
         signals = FakeSignals(self.effects)
-        verifier = self.verifier(self.server)
         return RotateKeys(
             server=self.server,
             store=self.store,
@@ -652,9 +702,7 @@ class Bench:
             reporter=self.reporter,
             reader=self.reader(),
             mint=MintKey(self.server, self.store, self.journal, self.locks, self.clock, signals),
-            successor=CarrySuccessor(
-                self.server, self.store, self.journal, self.clock, self.held, verifier, self.delivery
-            ),
+            successor=self.carrier(),
             delivery=self.delivery,
             held=self.held,
             elsewhere=self.elsewhere(),
@@ -692,6 +740,88 @@ class Bench:
         planned = finishing.weigh(viewpoint.judge(self.listed()), viewpoint)
         self.effects.log.clear()
         return finishing.run(planned, viewpoint)
+
+    def plan(self, goal: Generation = Generation.FROM_0_15) -> "FakePlan":
+        """Plan for acme's keys."""
+        viewpoint = self.reader().viewpoint()
+        planner = MakePlan(URL, self.journal, viewpoint, goal, Selection(owners=("acme",)))
+        items = [planned.item for planned in planner.of_lists(self.reader())]
+        self.clock.sleep(1)
+        header = PlanHeader(str(URL), self.server.generation, None, self.clock.now())
+        self.clock.sleep(1)
+        return FakePlan(header, f"plan of {self.clock.now()}", items)
+
+    def migrate(
+        self,
+        plan: "FakePlan",
+        *,
+        take_over: bool = False,
+        keep_going: bool = False,
+        is_stopped: Callable[[], bool] = lambda: False,
+        **order: object,
+    ) -> Tally:
+        """Run a plan, by one thread unless told otherwise."""
+        wanted = MigrateOrder(plan.digest, plan.goal, **{"concurrency": 1, **order})  # type: ignore[arg-type]
+        items = MigrationItems(URL, self.journal, plan)
+        headway = Headway(Tally(items.count_left()), keep_going)
+        migration = MigrateKeys(
+            self.server,
+            self.store,
+            self.journal,
+            self.clock,
+            self.recoverer(),
+            self.migration_item(plan.goal, take_over=take_over),
+            wanted,
+            headway,
+        )
+        migration.check()
+        take_in(plan, URL, self.journal, "tester@bench", None)
+        self.effects.log.clear()
+        migration.run(lambda _tally: None, is_stopped)
+        return headway.tally
+
+    def migration_item(self, goal: Generation, *, take_over: bool = False) -> MigrateItem:
+        """Return the use-case that recreates one key."""
+        signals = FakeSignals(self.effects)
+        return MigrateItem(
+            server=self.server,
+            journal=self.journal,
+            locks=self.locks,
+            clock=self.clock,
+            mint=MintKey(self.server, self.store, self.journal, self.locks, self.clock, signals),
+            successor=self.carrier(),
+            delivery=self.delivery,
+            elsewhere=self.elsewhere(),
+            adopter=self.adopter(),
+            revoker=self.revoker(),
+            goal=goal,
+            take_over=take_over,
+        )
+
+    def carrier(self) -> CarrySuccessor:
+        """Return who carries successors."""
+        verifier = self.verifier(self.server)
+        return CarrySuccessor(self.server, self.store, self.journal, self.clock, self.held, verifier, self.delivery)
+
+    def verify_migration(self, plan: "FakePlan | None" = None) -> Tally:
+        """Verify what plans made."""
+        items = MigrationItems(URL, self.journal, plan)
+        headway = Headway(Tally(sum(1 for _ in items)))
+        verifier = self.verifier(self.server)
+        VerifyMigration(
+            self.server, self.store, self.journal, self.clock, self.held, verifier, headway, threads=1
+        ).run(items, lambda _tally: None, lambda: False)
+        return headway.tally
+
+    def finish_migration(self, after: timedelta = timedelta(hours=48)) -> Tally:
+        """Revoke old rows that were kept long enough."""
+        items = MigrationItems(URL, self.journal)
+        headway = Headway(Tally(sum(1 for _ in items)))
+        promoted_by = self.clock.now() - after
+        FinishMigration(
+            self.server, self.journal, self.locks, self.clock, self.revoker(), headway, promoted_by, threads=1
+        ).run(items, lambda _tally: None, lambda: False)
+        return headway.tally
 
     def reader(self) -> KeyReader:
         """Return who reads keys."""

@@ -64,7 +64,7 @@ class BenchWithoutStore(Bench):
         """Return the secret of the one row that was made."""
         return self.server.secrets[self.made().id].reveal()
 
-    def rotate(self) -> Minted:
+    def make_successor(self) -> Minted:
         """Make a successor, as a rotation does."""
         order = MintOrder(
             OperationKind.ROTATE, SPEC, self.listed(), "tester@bench", succeeds="api_key_old", sinks=(str(ONE),)
@@ -479,7 +479,7 @@ def test_a_successor_is_tried_before_it_replaces_what_the_sink_holds() -> None:
 
     bench.server.probe = watched  # type: ignore[method-assign]
 
-    bench.rotate()
+    bench.make_successor()
 
     assert (seen, bench.at(AT_ONE)) == ([OLD.reveal()], bench.secret())
 
@@ -495,7 +495,7 @@ def test_a_successor_that_is_not_known_to_work_is_revoked_and_the_sink_never_wri
     bench.server.probes = [answer] * 3
 
     with pytest.raises(Incomplete) as failed:
-        bench.rotate()
+        bench.make_successor()
 
     assert (failed.value.code, exit_code(failed.value)) == (code, 8)
     assert f"deliver {AT_ONE}" not in bench.effects.log
@@ -507,7 +507,7 @@ def test_a_successor_that_cannot_be_tried_at_all_is_revoked() -> None:
     bench.server.probes = [Unreachable("gone")]
 
     with pytest.raises(BlnkctlError):
-        bench.rotate()
+        bench.make_successor()
 
     bench.effects.mended()
     assert settle_all(bench)
@@ -520,7 +520,7 @@ def test_a_rejected_successor_that_cannot_be_revoked_is_left_to_recover() -> Non
     bench.effects.failures["DELETE"] = ServerTrouble("down", code="server_error")
 
     with pytest.raises(Incomplete) as failed:
-        bench.rotate()
+        bench.make_successor()
 
     assert failed.value.code == "successor_not_revoked"
     bench.effects.mended()
@@ -535,7 +535,7 @@ def settle_all(bench: BenchWithoutStore) -> bool:
 
 def test_a_successor_that_is_refused_later_in_the_same_process_gives_the_place_back() -> None:
     bench = BenchWithoutStore()
-    minted = bench.rotate()
+    minted = bench.make_successor()
 
     bench.store.delete(EntryName(URL, minted.known.id))
 
@@ -544,7 +544,7 @@ def test_a_successor_that_is_refused_later_in_the_same_process_gives_the_place_b
 
 def test_what_somebody_else_put_there_since_is_left_alone() -> None:
     bench = BenchWithoutStore()
-    minted = bench.rotate()
+    minted = bench.make_successor()
     bench.sinks.held[AT_ONE] = Secret("of-somebody-else")
 
     bench.store.delete(EntryName(URL, minted.known.id))

@@ -37,7 +37,6 @@ class CheckedPlan:
     header: PlanHeader
     digest: str
     recreated: int
-    skipped: int
 
     def items(self) -> Iterator[PlanItem]:
         """Yield the items, read anew.
@@ -110,6 +109,7 @@ def read_plan(path: Path) -> CheckedPlan:
     reading = _Reading()
     for name, value in _members(path):
         if isinstance(value, Iterator):
+            _refuse_newer(path, found)
             reading.read(value)
         else:
             found[name] = value
@@ -122,14 +122,14 @@ def read_plan(path: Path) -> CheckedPlan:
             code="plan_changed",
             hint="Only action, new.scopes, new.expires_at and sinks may be edited. Plan again: blnkctl migrate plan",
         )
-    return CheckedPlan(path, header, str(found["digest"]), reading.recreated, reading.skipped)
+    return CheckedPlan(path, header, str(found["digest"]), reading.recreated)
 
 
 class _Reading:
     """What is counted and compared while the items pass by."""
 
     def __init__(self) -> None:
-        self.recreated = self.skipped = 0
+        self.recreated = 0
         self.has_items = False
         self._ids: set[str] = set()
         self._digest = PlanDigest()
@@ -144,10 +144,7 @@ class _Reading:
             self._ids.add(item.key.id)
             assert isinstance(record, Mapping)
             self._digest.add(record)
-            if item.action is Action.RECREATE:
-                self.recreated += 1
-            else:
-                self.skipped += 1
+            self.recreated += int(item.action is Action.RECREATE)
 
     def digest(self, header: PlanHeader) -> str:
         """Return the digest of what was read under a header."""
@@ -189,6 +186,19 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _header(path: Path, found: Record) -> PlanHeader:
     if found.get("kind") != PLAN_KIND:
         raise _bad(f"{path} is no plan: its kind is not {PLAN_KIND}")
+    _refuse_newer(path, found)
+    server = found.get("server")
+    generation = _GENERATIONS.get(str(server.get("generation"))) if isinstance(server, dict) else None
+    if found.get("version") != PLAN_VERSION or not isinstance(server, dict) or generation is None:
+        raise _bad(f"{path} does not say which server it is for")
+    for_core = found.get("for_core")
+    if for_core is not None:
+        Generation.of_version(str(for_core))
+    return PlanHeader(str(server.get("url")), generation, for_core, _time(found.get("created_at"), "created_at"))
+
+
+def _refuse_newer(path: Path, found: Record) -> None:
+    """Say so before the items are read, which may be of a form that is not known here."""
     version = found.get("version")
     if isinstance(version, int) and version > PLAN_VERSION:
         raise UsageError(
@@ -196,14 +206,6 @@ def _header(path: Path, found: Record) -> PlanHeader:
             code="plan_newer",
             hint="Use that newer blnkctl, or plan again with this one: blnkctl migrate plan",
         )
-    server = found.get("server")
-    generation = _GENERATIONS.get(str(server.get("generation"))) if isinstance(server, dict) else None
-    if version != PLAN_VERSION or not isinstance(server, dict) or generation is None:
-        raise _bad(f"{path} does not say which server it is for")
-    for_core = found.get("for_core")
-    if for_core is not None:
-        Generation.of_version(str(for_core))
-    return PlanHeader(str(server.get("url")), generation, for_core, _time(found.get("created_at"), "created_at"))
 
 
 # --- items --------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from blnkctl.cli.migrations import PlanOption, is_stopped, items_of, result_of, summary_of, tell_summary
+from blnkctl.cli.migrations import PlanOption, items_of, result_of, summary_of, tell_summary, watched
 from blnkctl.cli.options import application, command
-from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.rotations import revoker
 from blnkctl.cli.run import Run
 from blnkctl.domain.successions import SuccessionPhase
@@ -47,8 +46,8 @@ def finish(
     tally.done = sum(1 for item in items if item.phase is SuccessionPhase.DONE)
     if past:
         _confirm(run, sum(past))
-        with run.signals.deferred(), migration_progress(run, "Revoking old rows") as progress:
-            finishing.run(items, progress, is_stopped(run))
+        with watched(run, "Revoking old rows") as watch:
+            finishing.run(items, *watch)
     else:
         run.terminal.note(f"No key whose old row is left was recreated {after} ago or longer: nothing is due.")
     summary = summary_of(tally)

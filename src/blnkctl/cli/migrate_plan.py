@@ -34,7 +34,7 @@ from blnkctl.domain.selectors import Selection
 from blnkctl.domain.times import format_timestamp
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.planning import MakePlan, PlannedKey
-from blnkctl.usecases.views import Viewpoint, index_by_id
+from blnkctl.usecases.views import Viewpoint
 
 EVERY_KEY = Selection()
 _STATEMENTS = f"""
@@ -114,10 +114,7 @@ def _viewpoint(run: Run, *, is_listed: bool) -> Viewpoint:
         except Unsupported as problem:
             hint = "Export its keys with the SQL that `blnkctl migrate plan --help` shows, and give --from-csv FILE."
             raise Unsupported(problem.message, code=problem.code, hint=hint) from None
-    profile = run.wiring.server.profile()
-    known = index_by_id(reader.known())
-    now = profile.time_there(run.wiring.clock.now())
-    return Viewpoint(profile.generation, now, known, run.target.context)
+    return reader.viewpoint_of(run.wiring.server.profile())
 
 
 def planner_for(
@@ -144,7 +141,11 @@ def _planned(run: Run, planner: MakePlan, from_csv: str | None) -> Iterator[Plan
 def _lines(source: str) -> Iterator[Iterator[str]]:
     """Give the lines of an export as they are: a name may hold line breaks of any kind."""
     if source == "-":
-        yield iter(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline=""))
+        stream = TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+        try:
+            yield iter(stream)
+        finally:
+            stream.detach()
         return
     try:
         file = Path(source).expanduser().open(encoding="utf-8", newline="")

@@ -64,8 +64,8 @@ def _markdown(url: str, summary: dict[str, int], items: Iterable[Succession]) ->
     total = sum(summary.values())
     yield "# Migration of API keys"
     yield ""
-    yield f"Server: {_text(url)}. Keys: {total}; recreated: {summary['done']}, failed: {summary['failed']}, pending:"
-    yield f"{summary['pending']}."
+    counts = ", ".join(f"{name}: {summary[name]}" for name in ("failed", "pending"))
+    yield f"Server: {_text(url)}. Keys: {total}; recreated: {summary['done']}, {counts}."
     for owner, of_owner in groupby(items, key=lambda item: item.old.owner):
         yield from _of_owner(owner, of_owner)
 
@@ -79,8 +79,9 @@ def _of_owner(owner: str, items: Iterable[Succession]) -> Iterator[str]:
     for item in items:
         record = _record(item)
         times = [_time(record[name]) for name in ("recreated", "verified", "ended")]
-        cells = [item.old.name, f"{item.old.id} ({item.old.scheme})", item.new_id or "", *times, item.actor]
-        yield "| " + " | ".join(_text(cell) for cell in [*cells, str(record["why"] or "")]) + " |"
+        ids = [f"`{item.old.id}` ({item.old.scheme})", f"`{item.new_id}`" if item.new_id else ""]
+        cells = [_text(item.old.name), *ids, *times, _text(item.actor), _text(str(record["why"] or ""))]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _text(text: str) -> str:

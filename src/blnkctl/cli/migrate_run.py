@@ -9,9 +9,8 @@ import typer
 from blnkctl.cli.adoption import adopter, made_elsewhere
 from blnkctl.cli.held import held_secrets
 from blnkctl.cli.migrate_plan import planner_for, write_counted
-from blnkctl.cli.migrations import is_stopped, read_plan, result_of, tell_summary
+from blnkctl.cli.migrations import read_plan, result_of, tell_summary, watched
 from blnkctl.cli.options import application, command
-from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.recover import recovery
 from blnkctl.cli.rotations import revoker, verifier
 from blnkctl.cli.run import Run
@@ -93,8 +92,8 @@ def run_plan(
     _check(run, checked, items, left)
     _confirm(run, total, take_over)
     take_in(checked, run.target.url, run.wiring.journal, run.wiring.actor, run.flags.reason)
-    with run.signals.deferred(), migration_progress(run, "Migrating") as progress:
-        migration.run(progress, is_stopped(run))
+    with watched(run, "Migrating") as watch:
+        migration.run(*watch)
     return _end(run, checked, items, headway.tally, _same_command(run, checked, plan))
 
 

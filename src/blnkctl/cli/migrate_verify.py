@@ -3,9 +3,8 @@
 import typer
 
 from blnkctl.cli.held import held_secrets
-from blnkctl.cli.migrations import PlanOption, is_stopped, items_of, result_of, summary_of, tell_summary
+from blnkctl.cli.migrations import PlanOption, items_of, result_of, summary_of, tell_summary, watched
 from blnkctl.cli.options import application, command
-from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.rotations import verifier
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import Incomplete
@@ -38,8 +37,8 @@ def verify(ctx: typer.Context, plan: PlanOption = None) -> int:
     verification = VerifyMigration(
         wiring.server, wiring.store, wiring.journal, wiring.clock, held_secrets(run), verifier(run), Headway(tally)
     )
-    with run.signals.deferred(), migration_progress(run, "Verifying") as progress:
-        verification.run(items, progress, is_stopped(run))
+    with watched(run, "Verifying") as watch:
+        verification.run(items, *watch)
     summary, errors = summary_of(tally), tally.problems
     tell_summary(run, summary, "work")
     if summary["pending"] and not errors:

@@ -1,6 +1,7 @@
 """What the commands of a migration share: its items, and how they are shown."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from blnkctl.cli.formats import Record, key_record
 from blnkctl.cli.output import Result, Table
+from blnkctl.cli.progress import migration_progress
 from blnkctl.cli.run import Run
 from blnkctl.domain.errors import BlnkctlError, UsageError
 from blnkctl.domain.keys import KeyStatus, StorageScheme
@@ -49,9 +51,12 @@ def items_of(run: Run, path: str | None) -> MigrationItems:
     return MigrationItems(run.target.url, run.wiring.journal, plan)
 
 
-def is_stopped(run: Run) -> Callable[[], bool]:
-    """Return what tells whether somebody asked to stop."""
-    return lambda: run.signals.received is not None
+@contextmanager
+def watched(run: Run, what: str) -> Iterator[tuple[Callable[[Tally], None], Callable[[], bool]]]:
+    """Give what shows the tally, and what tells whether somebody asked to stop: that is answered, not died of."""
+    with run.signals.deferred(), migration_progress(run, what) as progress:
+        yield progress, lambda: run.signals.received is not None
+        run.signals.forget()
 
 
 def result_of(

@@ -54,6 +54,8 @@ class JsonStream:
             except ValueError:
                 self._fill_or_give_up()
                 continue
+            if end == len(self._text) and self._fill():
+                continue  # a number may go on
             self._at = end
             return value
 

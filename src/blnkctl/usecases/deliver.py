@@ -72,9 +72,9 @@ class DeliverSecret:
             UsageError: a sink is refused, or two keys would land in the same place.
         """
         taken: dict[str, Recipient] = {}
-        for recipient, addresses in planned:
+        for number, (recipient, addresses) in enumerate(planned):
             for address in addresses:
-                sink = self.open(address, recipient)
+                sink = self.open(address, recipient, number)
                 other = taken.setdefault(sink.target, recipient)
                 if other is not recipient:
                     raise _same_place(sink.target, other, recipient)

@@ -107,4 +107,8 @@ def _three_in_a_row(last: BlnkctlError) -> Incomplete:
 
 
 def _interrupted() -> Incomplete:
-    return Incomplete("Interrupted; the steps in flight were finished.", code="interrupted")
+    return Incomplete(
+        "Interrupted; the steps in flight were finished.",
+        code="interrupted",
+        hint="The same command goes on where this one was.",
+    )

@@ -16,6 +16,7 @@ from blnkctl.usecases.guards import refuse_insecure, require_listing
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
 if TYPE_CHECKING:
+    from blnkctl.domain.probes import ServerProfile
     from blnkctl.domain.receipts import Receipt
     from blnkctl.ports import Clock, Journal, KeyServer, Reporter
 
@@ -82,6 +83,10 @@ class KeyReader:
         if for_new_keys:
             refuse_insecure(profile, self.server.url)
         require_listing(profile, self.server.url)
+        return self.viewpoint_of(profile)
+
+    def viewpoint_of(self, profile: ServerProfile) -> Viewpoint:
+        """Return how rows are judged that did not come from this server's lists; the index is read, if it can be."""
         known = index_by_id(self.known())
         now = profile.time_there(self.clock.now())
         return Viewpoint(profile.generation, now, known, self.context, self._receipts() if known else {})

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from blnkctl.domain.errors import BlnkctlError, Unsupported
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import scheme_of
-from blnkctl.domain.operations import OperationKind
+from blnkctl.domain.operations import Operation
 from blnkctl.domain.successions import Succession, SuccessionPhase
 from blnkctl.usecases.escrows import settle_escrows
-from blnkctl.usecases.guards import refuse_insecure, require_listing, telling
+from blnkctl.usecases.guards import operation_lock, refuse_insecure, require_listing, telling
 from blnkctl.usecases.headway import Headway, Tally
 from blnkctl.usecases.migration_items import OVERTAKEN, MigrateItem, Scene, look
 from blnkctl.usecases.pool import Pool
@@ -84,6 +84,7 @@ class MigrateKeys:
         self._settle_leftovers()
         remaining = self._remaining()
         self._try_canary(remaining, profile, tick)
+        tick()
         if not self.headway.is_over and not self.order.canary_only:
             self._run_threads(remaining, profile, tick)
         settle_escrows([self.store], self.journal, self.clock.now())
@@ -112,13 +113,16 @@ class MigrateKeys:
 
     def _settle_leftovers(self) -> None:
         """Settle what was sent and not recorded to its end; what cannot be settled yet is not begun again."""
-        kinds = (OperationKind.MIGRATE, OperationKind.ROTATE)
-        operations = [
-            one for one in self.journal.open_operations() if one.kind in kinds and one.server == str(self.server.url)
-        ]
+        operations = [one for one in self.journal.open_operations() if self._is_leftover(one)]
         for settled in self.recover.settle(operations):
             if settled.error is not None and settled.operation.succeeds is not None:
                 self._blocked[settled.operation.succeeds] = settled.error
+
+    def _is_leftover(self, operation: Operation) -> bool:
+        """Tell whether an operation made a successor here, and does not run any more."""
+        if operation.succeeds is None or operation.server != str(self.server.url):
+            return False
+        return not self.recover.locks.is_held(operation_lock(operation.id))
 
     def _remaining(self) -> Iterator[Succession]:
         """Yield the plan's items that are not promoted, owner by owner, page by page."""

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from blnkctl.usecases.revoke import RevokeKeys
     from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
 
-_PIECE = 20
-_Piece = tuple[Scene, list[Succession]]
+_Piece = tuple[Scene, Succession]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +61,17 @@ class _Pass:
                 for _ in batch:
                     self.headway.failed(problem)
                 continue
-            yield from ((scene, batch[at : at + _PIECE]) for at in range(0, len(batch), _PIECE))
+            yield from ((scene, item) for item in batch)
 
     def _do(self, piece: _Piece) -> None:
-        scene, items = piece
-        for item in items:
-            if self.headway.is_over:
-                return
-            self.headway.tally.owner = item.old.owner
-            try:
-                self.work(item, scene)
-            except BlnkctlError as problem:
-                self.headway.failed(problem)
-            else:
-                self.headway.done()
+        scene, item = piece
+        self.headway.tally.owner = item.old.owner
+        try:
+            self.work(item, scene)
+        except BlnkctlError as problem:
+            self.headway.failed(problem)
+        else:
+            self.headway.done()
 
 
 @dataclass(frozen=True, slots=True)

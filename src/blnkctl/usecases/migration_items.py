@@ -126,11 +126,17 @@ class MigrateItem:
         row = scene.find(item.old.name, item.old.id)
         if row is None:
             raise _gone(item.old)
-        if item.new_id is not None and not scene.is_live(item.old.name, item.new_id):
+        if item.new_id is not None and self._is_lost(item, scene):
             item = self.successor.taken_back(item)
         if item.phase is SuccessionPhase.BEGUN:
             item = self._begin(item, row, scene)
         return self.successor.promoted(self.successor.proven(item), None)
+
+    def _is_lost(self, item: Succession, scene: Scene) -> bool:
+        """Tell whether a new key was revoked or is gone; one that is newer than the list may be another process's."""
+        if scene.find(item.old.name, item.new_id) is None:
+            scene = look(self.server, [item], scene.now)
+        return not scene.is_live(item.old.name, item.new_id)
 
     def _begin(self, item: Succession, row: ApiKey, scene: Scene) -> Succession:
         if row.is_revoked:
@@ -146,6 +152,8 @@ class MigrateItem:
         namesakes = scene.rows.get(item.old.name, [])
         if item.expires_at <= scene.now:
             raise _ended(item.old, "expired")
+        if any(operation.succeeds == item.old.id for operation in self.journal.open_operations()):
+            raise _not_settled(item.old)
         mark = next_successor_mark(item.old.id, namesakes, item.expires_at)
         if mark is None:
             raise _no_mark_left(item.old)
@@ -255,6 +263,15 @@ def _ended(old: ApiKey, how: str) -> Incomplete:
         f"{old.id} was planned to be recreated, and is {how} meanwhile: nothing was made.",
         code=f"{how}_meanwhile",
         hint="Plan again; or edit its action in the plan to skip.",
+        target=old.id,
+    )
+
+
+def _not_settled(old: ApiKey) -> Incomplete:
+    return Incomplete(
+        f"A blnkctl that was making the successor of {old.id} ended in the midst of it; nothing was sent.",
+        code="not_settled",
+        hint="Run this again: what it left is settled first.",
         target=old.id,
     )
 

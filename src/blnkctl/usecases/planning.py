@@ -89,17 +89,24 @@ class MakePlan:
     def _is_superseded(self, view: KeyView, views: Sequence[KeyView]) -> bool:
         """Tell whether a key has its successor; one that was begun here and came to no end yet is gone on with."""
         new = next((one.key for one in views if one.key.id == view.superseded_by), None)
-        return new is not None and not (new.scheme is scheme_of(self.goal) and self._is_under_way(view.key))
+        return new is not None and not (new.scheme is scheme_of(self.goal) and self._is_under_way(view.key, new))
 
-    def _is_under_way(self, key: ApiKey) -> bool:
+    def _is_under_way(self, key: ApiKey, new: ApiKey) -> bool:
+        """Tell whether this very successor is not promoted; a later one in its place is another item's."""
         try:
             begun = self.journal.find_succession(self.server, key.id)
         except StoreUnavailable:  # which was told already
             return False
-        return begun is not None and begun.is_open
+        return begun is not None and begun.is_open and begun.new_id in (None, new.id)
 
     def _sinks_of(self, view: KeyView) -> tuple[str, ...]:
-        return self.sinks or tuple(receipt.sink for receipt in view.receipts)
+        return self.sinks or self._sinks_begun(view) or tuple(receipt.sink for receipt in view.receipts)
+
+    def _sinks_begun(self, view: KeyView) -> tuple[str, ...]:
+        """Return where a rotation that did not come to its end was to deliver its new key."""
+        is_awaiting = view.known is not None and view.known.awaits_promotion
+        begun = self.journal.succession_to(self.server, view.key.id) if is_awaiting else None
+        return () if begun is None else begun.sinks
 
 
 def _owner_missing(owner: str, problem: BlnkctlError) -> Incomplete:
