@@ -605,6 +605,18 @@ def test_taking_over_recreates_what_cannot_be_proven_from_here() -> None:
     assert_each_is_recreated_once(other, 2)
 
 
+def test_a_new_key_whose_secret_was_lost_is_revoked_and_made_anew_when_it_is_taken_over() -> None:
+    bench, plan = upgraded(1)
+    bench.effects.failures["probe"] = ServerTrouble("A hiccup.")
+    bench.migrate(plan)
+    bench.effects.mended()
+    bench.store.held.clear()
+    (problem,) = bench.migrate(plan).errors
+    assert (problem.code, "--take-over" in str(problem.hint)) == ("secret_not_held", True)
+    bench.migrate(plan, take_over=True)
+    assert_each_is_recreated_once(bench, 1)
+
+
 def test_of_two_that_made_one_at_once_the_later_takes_its_own_back() -> None:
     bench, plan = upgraded(1)
     other = bench.beside()
