@@ -298,6 +298,13 @@ def test_scopes_that_equal_full_access_are_told_before_it_is_asked(upgraded: Bln
     assert "The plan gives acme/web *:*: on this Core that equals full access." in outcome.err
 
 
+def test_a_life_of_more_than_a_year_is_told_where_it_was_edited(upgraded: Blnkctl) -> None:
+    edit_plan(upgraded, lambda item: item["new"].update(expires_at="2031-01-01"))
+    outcome = upgraded.run("migrate", "run", plan_of(upgraded))
+    assert outcome.code == 11
+    assert outcome.err.count("live for more than a year") == 1
+
+
 def test_a_protected_context_must_be_named_outright(upgraded: Blnkctl, ledger: Ledger) -> None:
     without_target(upgraded)
     add_context(upgraded, "prod", ledger.server, "--protected")

@@ -20,6 +20,7 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.plans import PlanHeader
 from blnkctl.domain.scopes import equals_full_access
 from blnkctl.domain.sinks import parse_sink
+from blnkctl.domain.times import add_duration
 from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import refuse_too_many, telling
 from blnkctl.usecases.headway import Headway, Tally
@@ -132,15 +133,19 @@ def _check(run: Run, checked: "Plan", items: MigrationItems, left: int) -> None:
         if item.sinks
     )
     delivery(run).check_apart(planned)
-    _warn_of_wide_scopes(run, checked, items)
+    _warn_of_edits(run, checked, items)
 
 
-def _warn_of_wide_scopes(run: Run, checked: "Plan", items: MigrationItems) -> None:
+def _warn_of_edits(run: Run, checked: "Plan", items: MigrationItems) -> None:
+    """Tell what would be told of typed scopes and expiries."""
+    a_year_on = add_duration(run.wiring.clock.now(), "1y", flag="new.expires_at")
     for item in items.to_do(checked):
+        name = escape_unsafe(f"{item.key.owner}/{item.key.name}")
         if item.scopes != item.key.scopes and equals_full_access(item.scopes, checked.header.goal):
-            name = escape_unsafe(f"{item.key.owner}/{item.key.name}")
             scopes = ", ".join(item.scopes)
             run.terminal.warn(f"The plan gives {name} {scopes}: on this Core that equals full access.")
+        if item.expires_at > max(a_year_on, item.key.expires_at):
+            run.terminal.warn(f"The plan lets {name} live for more than a year; keys that live shorter leak less.")
 
 
 def _confirm(run: Run, count: int, take_over: bool) -> None:
