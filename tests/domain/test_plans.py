@@ -59,6 +59,12 @@ def test_what_has_ended_is_left_alone(status: KeyStatus) -> None:
     assert (item.action, item.reason) == (Action.SKIP, str(status))
 
 
+@pytest.mark.parametrize("key", [a_key(scheme=SHA, owner=""), a_key(scheme=SHA, name="")])
+def test_a_row_that_no_server_would_make_is_left_alone(key: ApiKey) -> None:
+    (item,) = plan_owner([judged(key)], TO_0_15, {})
+    assert (item.action, item.reason) == (Action.SKIP, "without an owner or a name, as no server makes one")
+
+
 def test_a_key_whose_successor_lives_is_left_alone() -> None:
     item = plan_one(SHA, TO_0_15, superseded=True)
     assert (item.action, item.reason) == (Action.SKIP, "superseded")

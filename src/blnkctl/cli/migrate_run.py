@@ -21,6 +21,7 @@ from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.plans import PlanHeader
 from blnkctl.domain.scopes import equals_full_access
 from blnkctl.domain.sinks import SinkAddress, parse_sink
+from blnkctl.domain.times import add_duration
 from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import refuse_too_many, telling
 from blnkctl.usecases.headway import Headway, Tally
@@ -121,7 +122,7 @@ def _end_before_it_began(run: Run, checked: "Plan", items: MigrationItems) -> in
         run.terminal.note("Every key of this plan is recreated. Next: blnkctl migrate verify")
     else:
         run.terminal.note("No key is to be recreated.")
-    return run.finish(result_of(run, items, summary))
+    return run.finish(result_of(run, items, summary, tells_pending=True))
 
 
 def _check(run: Run, checked: "Plan", items: MigrationItems, left: int) -> None:
@@ -130,7 +131,7 @@ def _check(run: Run, checked: "Plan", items: MigrationItems, left: int) -> None:
     refuse_too_many(run.wiring.store, left)
     require_sink(run.wiring.store, delivery(run), _places(checked, items))
     delivery(run).check_apart(_places(checked, items))
-    _warn_of_wide_scopes(run, checked, items)
+    _warn_of_edits(run, checked, items)
 
 
 def _places(checked: "Plan", items: MigrationItems) -> Iterator[tuple[Recipient, list[SinkAddress]]]:
@@ -138,12 +139,16 @@ def _places(checked: "Plan", items: MigrationItems) -> Iterator[tuple[Recipient,
         yield Recipient(item.key.owner, item.key.name), [parse_sink(sink) for sink in item.sinks]
 
 
-def _warn_of_wide_scopes(run: Run, checked: "Plan", items: MigrationItems) -> None:
+def _warn_of_edits(run: Run, checked: "Plan", items: MigrationItems) -> None:
+    """Tell what would be told of typed scopes and expiries."""
+    a_year_on = add_duration(run.wiring.clock.now(), "1y", flag="new.expires_at")
     for item in items.to_do(checked):
+        name = escape_unsafe(f"{item.key.owner}/{item.key.name}")
         if item.scopes != item.key.scopes and equals_full_access(item.scopes, checked.header.goal):
-            name = escape_unsafe(f"{item.key.owner}/{item.key.name}")
             scopes = ", ".join(item.scopes)
             run.terminal.warn(f"The plan gives {name} {scopes}: on this Core that equals full access.")
+        if item.expires_at > max(a_year_on, item.key.expires_at):
+            run.terminal.warn(f"The plan lets {name} live for more than a year; keys that live shorter leak less.")
 
 
 def _confirm(run: Run, count: int, take_over: bool) -> None:
