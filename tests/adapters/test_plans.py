@@ -25,7 +25,7 @@ HOSTILE = "\x1b[31m\u202e[prod]\n\u2028ü"
 
 def an_item(number: int = 1, **changes: object) -> PlanItem:
     """Return an item that recreates a key."""
-    key = a_key(number, scheme=StorageScheme.SHA256, name=HOSTILE, owner="", scopes=("", HOSTILE))
+    key = a_key(number, scheme=StorageScheme.SHA256, name=HOSTILE, owner="a/b", scopes=("", HOSTILE))
     item = PlanItem(key, Action.RECREATE, "dead by 0.13.2", key.scopes, EXPIRY, ("env-file:/a b#C",))
     return replace(item, **changes)  # type: ignore[arg-type]
 
@@ -192,6 +192,14 @@ def test_a_revoked_key_is_not_recreated(tmp_path: Path) -> None:
     assert list(read_plan(tmp_path / "plan.json").items()) == [item]
     edited(tmp_path / "plan.json", lambda plan: plan["items"][0].update(action="recreate"))
     assert "is revoked" in refusal(tmp_path / "plan.json").message
+
+
+def test_a_key_that_no_server_would_make_is_not_recreated(tmp_path: Path) -> None:
+    nobody = an_item(key=replace(an_item().key, owner=""), action=Action.SKIP)
+    write_plan(tmp_path / "plan.json", HEADER, [record(nobody)])
+    assert list(read_plan(tmp_path / "plan.json").items()) == [nobody]
+    edited(tmp_path / "plan.json", lambda plan: plan["items"][0].update(action="recreate"))
+    assert "no owner" in refusal(tmp_path / "plan.json").message
 
 
 def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:

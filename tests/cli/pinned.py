@@ -19,6 +19,7 @@ _VARYING = (
     (r'"fingerprint": "[0-9a-f]{16}"', '"fingerprint": "<fingerprint>"'),
     (r'"latency_ms": [\d.]+', '"latency_ms": "<milliseconds>"'),
     (r'"(secret)": "[^"]+"', r'"\1": "<secret>"'),
+    (r'"digest": "[0-9a-f]{64}"', '"digest": "<digest>"'),
     (r'"operation": "(\w+) [0-9a-f]{16}"', r'"operation": "\1 <operation>"'),
     (r'"target": "[0-9a-f]{16}"', '"target": "<operation>"'),
     (r"within \d+ s of", "within <seconds> s of"),

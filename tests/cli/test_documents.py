@@ -71,6 +71,12 @@ WELL = [
     Case("keys-rotate-nothing", "keys rotate --owner nobody"),
     Case("keys-finish-nothing", "keys finish --owner acme"),
     Case("keys-finish-not-due", "keys finish", first=[BILLING, "keys rotate acme/billing"]),
+    Case("migrate-plan-nothing-dies", "migrate plan --owner nobody"),
+    Case("migrate-run-nothing-dies", "migrate run", first=[BILLING]),
+    Case("migrate-status-nothing", "migrate status"),
+    Case("migrate-verify-nothing", "migrate verify"),
+    Case("migrate-finish-nothing", "migrate finish"),
+    Case("migrate-report-nothing", "migrate report"),
     Case("owners-list", "owners list", first=[BILLING, "owners add globex"]),
     Case("owners-add", "owners add acme globex"),
     Case("owners-remove", "owners remove acme", first=["owners add acme"]),
@@ -125,6 +131,11 @@ BAD = [
     ),
     Case("usage-finish-two-rules", "keys finish --older-than 1d --when-used", 2),
     Case("usage-finish-quiet-alone", "keys finish --quiet-for 1d", 2),
+    Case("usage-migrate-bad-version", "migrate plan --for-core soon", 2),
+    Case("usage-migrate-no-owner", "migrate run", 2),
+    Case("usage-migrate-no-plan", "migrate run /srv/gone.json", 2),
+    Case("usage-migrate-no-export", "migrate plan --from-csv -", 2, stdin="id,name\n"),
+    Case("usage-migrate-bad-after", "migrate finish --after 2mo", 2),
     Case("rotate-revoked", "keys rotate acme/billing", 2, first=[BILLING, "keys revoke acme/billing --yes"]),
     Case("rotate-scope-not-held", "keys rotate acme/billing --drop-scope search:read", 2, first=[BILLING]),
     Case(
@@ -374,6 +385,7 @@ OLD = [
     Case("before-0.12-list", "keys list", 12),
     Case("before-0.12-show", "keys show acme/billing", 12),
     Case("before-0.12-revoke", "keys revoke acme/billing --yes", 12),
+    Case("before-0.12-migrate-plan", "migrate plan --owner acme", 12),
     Case("before-0.12-rotate", "keys rotate acme/billing", 12),
     Case("before-0.12-finish", "keys finish", 12),
     Case("before-0.12-if-absent", "keys create ci --owner acme --scope ledgers:read --if-absent", 12),
@@ -544,7 +556,7 @@ def test_a_bug_is_told_without_its_values(operator: Blnkctl, monkeypatch: pytest
 
 def test_every_pinned_document_belongs_to_a_case() -> None:
     cases = {case.name for case in (*WELL, *BAD, *CONTEXTS, *NOWHERE, *OLD)}
-    text = Path(__file__).read_text("utf-8")
+    text = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
     orphans = {path.stem for path in DOCUMENTS.glob("*.json")} - cases
 
     assert {name for name in orphans if f'"{name}"' not in text} == set()

@@ -10,13 +10,13 @@ import typer
 from blnkctl.cli.root import build_root
 from tests.conftest import Blnkctl
 
-GROUPS = {"", "context", "owners", "keys", "scopes", "store"}
+GROUPS = {"", "context", "owners", "keys", "migrate", "scopes", "store"}
 GLOBAL = {
     "--context", "--output", "-o", "--yes", "-y", "--no-input", "--quiet", "-q", "--verbose", "-v", "--debug",
     "--timeout", "--reason", "--help", "-h",
 }  # fmt: skip
 TREE = {
-    "": ["context", "owners", "doctor", "keys", "scopes", "recover", "store", "completion", "sandbox"],
+    "": ["context", "owners", "doctor", "keys", "migrate", "scopes", "recover", "store", "completion", "sandbox"],
     "context": ["add", "set", "list", "use", "show", "rename", "remove", "export", "import"],
     "owners": ["list", "add", "remove", "import"],
     "keys": [
@@ -35,6 +35,7 @@ TREE = {
         "revoke",
         "forget",
     ],
+    "migrate": ["plan", "run", "status", "verify", "finish", "report"],
     "scopes": ["list", "check", "explain"],
     "store": ["init", "status", "unlock", "lock", "rekey", "move", "sync", "prune"],
 }
@@ -47,7 +48,7 @@ COMMANDS = [
 EVERYTHING = [*TREE, *COMMANDS]
 SAID_EXIT_CODES = re.compile(r"Exit codes: (?:\d+|the command's own)")
 NOT_BUILT = re.compile(
-    r"migrate|audit|admin-key (?:generate|rotate)|--server-config"
+    r"audit|admin-key (?:generate|rotate)|--server-config"
     r"|vault:|--expiring-(?:before|after)|--unused-for"
 )
 

@@ -128,25 +128,22 @@ def test_every_document_of_a_migration(machine: Blnkctl, ledger: Ledger, clock: 
     plan = well(migrate(machine, "plan", "--owner", "globex", "--for-core", "0.13.2", "--out", plan_of(machine)))
     assert json.loads(plan.out)["data"] == json.loads(Path(plan_of(machine)).read_text("utf-8"))
     ledger.becomes("0.13.2")
-    digest = data(plan)["digest"]
     for name, words in (
-        ("plan", ("plan", "--owner", "globex")),
-        ("run-dry-run", ("run", "--dry-run")),
-        ("run", ("run",)),
-        ("run-again", ("run",)),
-        ("status", ("status",)),
-        ("finish-not-due", ("finish",)),
-        ("verify", ("verify",)),
-        ("finish", ("finish", "--yes")),
-        ("finish-again", ("finish", "--yes")),
-        ("report", ("report",)),
+        ("migrate-plan", ("plan", "--owner", "globex")),
+        ("migrate-run-dry-run", ("run", "--dry-run")),
+        ("migrate-run", ("run",)),
+        ("migrate-run-again", ("run",)),
+        ("migrate-status", ("status",)),
+        ("migrate-finish-not-due", ("finish",)),
+        ("migrate-verify", ("verify",)),
+        ("migrate-finish", ("finish", "--yes")),
+        ("migrate-finish-again", ("finish", "--yes")),
+        ("migrate-report", ("report",)),
     ):
-        if name == "finish":
+        if name == "migrate-finish":
             clock.pass_by(TWO_DAYS)
         outcome = well(migrate(machine, *words))
-        text = outcome.out.replace(digest, "<digest>")
-        shown = text if name != "plan" else text.replace(data(outcome)["digest"], "<digest>")
-        assert_pinned(f"migrate-{name}", shown, machine)
+        assert_pinned(name, outcome.out, machine)
 
 
 def test_a_migration_recreates_verifies_and_in_the_end_revokes(

@@ -59,6 +59,12 @@ def test_what_has_ended_is_left_alone(status: KeyStatus) -> None:
     assert (item.action, item.reason) == (Action.SKIP, str(status))
 
 
+@pytest.mark.parametrize("changes", [{"owner": ""}, {"name": ""}])
+def test_a_row_that_no_server_would_make_is_left_alone(changes: dict[str, str]) -> None:
+    (item,) = plan_owner([judged(a_key(scheme=SHA, **changes))], TO_0_15, {})
+    assert (item.action, item.reason) == (Action.SKIP, "without an owner or a name, as no server makes one")
+
+
 def test_a_key_whose_successor_lives_is_left_alone() -> None:
     item = plan_one(SHA, TO_0_15, superseded=True)
     assert (item.action, item.reason) == (Action.SKIP, "superseded")

@@ -84,7 +84,7 @@ def _row(number: int, columns: list[str], record: list[str]) -> "_Row":
 
 
 def _bad(number: int, what: str) -> UsageError:
-    hint = "docs/migration.md has the SQL that makes an export."
+    hint = "`blnkctl migrate plan --help` shows the SQL that makes an export."
     return UsageError(f"Line {number} of the export {what}.", code="bad_export", hint=hint)
 
 

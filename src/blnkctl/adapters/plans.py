@@ -256,6 +256,8 @@ def _read_item(record: object) -> PlanItem:
 def _check_recreated(item: PlanItem, status: KeyStatus) -> None:
     if item.key.is_revoked or status is KeyStatus.REVOKED:
         raise _Wrong("it is revoked, and what was revoked is not recreated")
+    if not item.key.can_be_made:
+        raise _Wrong("it has no owner or no name, and no server makes such a key")
     if item.expires_at <= item.key.created_at:
         raise _Wrong("its new.expires_at is past")
 

@@ -39,8 +39,8 @@ from blnkctl.usecases.views import Viewpoint
 EVERY_KEY = Selection()
 _STATEMENTS = f"""
 psql -X -q -v ON_ERROR_STOP=1 -f export.sql >keys.csv
-psql -X -A -t -c \\
-  '{OWNERS_SQL}' >owners.txt
+psql -X -A -t >owners.txt -c \\
+  '{OWNERS_SQL}'
 
 export.sql:
 {EXPORT_SQL}"""

@@ -119,7 +119,7 @@ def _end_before_it_began(run: Run, checked: "Plan", items: MigrationItems) -> in
         run.terminal.note("Every key of this plan is recreated. Next: blnkctl migrate verify")
     else:
         run.terminal.note("No key is to be recreated.")
-    return run.finish(result_of(run, items, summary))
+    return run.finish(result_of(run, items, summary, tells_pending=True))
 
 
 def _check(run: Run, checked: "Plan", items: MigrationItems, left: int) -> None:

@@ -27,4 +27,4 @@ def status(ctx: typer.Context, plan: PlanOption = None) -> int:
     items = items_of(run, plan)
     summary = counted(items)
     tell_summary(run, summary, "are recreated")
-    return run.finish(result_of(run, items, summary))
+    return run.finish(result_of(run, items, summary, tells_pending=True))

@@ -60,11 +60,16 @@ def watched(run: Run, what: str) -> Iterator[tuple[Callable[[Tally], None], Call
 
 
 def result_of(
-    run: Run, items: Iterable[Succession], summary: dict[str, int], errors: Iterable[BlnkctlError] = ()
+    run: Run,
+    items: Iterable[Succession],
+    summary: dict[str, int],
+    errors: Iterable[BlnkctlError] = (),
+    *,
+    tells_pending: bool = False,
 ) -> Result:
-    """Return what is shown of a migration. A table tells only what is not done: nobody reads twenty thousand rows."""
+    """Return what is shown of a migration. A table tells only what failed: nobody reads twenty thousand rows."""
     is_table = run.output.chosen == "table"
-    shown = (item for item in items if not is_table or item.is_open or item.problem is not None)
+    shown = (item for item in items if not is_table or item.problem is not None or (tells_pending and item.is_open))
     return Result(
         _records(run, shown),
         columns=ITEM_COLUMNS,

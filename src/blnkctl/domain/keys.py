@@ -56,6 +56,11 @@ class ApiKey:
         """Tell whether its time is over."""
         return self.expires_at <= now
 
+    @property
+    def can_be_made(self) -> bool:
+        """Whether a server would make it: a row that was written by hand may lack what it asks for."""
+        return bool(self.owner and self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:

@@ -85,6 +85,8 @@ def _fate(one: Judged, goal: Generation) -> str | None:
     """Return why a key is left as it is; None: it dies, and is recreated."""
     if one.status in (KeyStatus.REVOKED, KeyStatus.EXPIRED):
         return str(one.status)
+    if not one.key.can_be_made:
+        return "without an owner or a name, as no server makes one"
     if one.key.scheme is StorageScheme.UNKNOWN:
         return "stored in a form that is not known"
     if one.key.scheme is scheme_of(goal):
