@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from blnkctl.adapters.age.store import AgeStore
 from blnkctl.domain.exports import EXPORT_SQL, OWNERS_SQL
 from blnkctl.sandbox import Sandbox
 from blnkctl.sandbox.rows import KeyRow
 from tests.cli.pinned import assert_pinned
 from tests.cli.stage import add_context, data, error, without_target
 from tests.conftest import ADMIN_KEY, Blnkctl, Outcome
+from tests.keyring_daemon import KeyringDaemon
 from tests.trouble import FastTime
 
 MakeMachine = Callable[[str], Blnkctl]
@@ -310,6 +312,33 @@ def test_a_store_that_gives_nothing_back_is_refused(upgraded: Blnkctl, ledger: L
         outcome = migrate(upgraded, verb)
         assert (outcome.code, codes(outcome)) == (5, ["identity_not_here"])
     assert len(ledger.live()) == 4
+
+
+def test_more_keys_than_a_store_takes_at_once_are_refused(
+    upgraded: Blnkctl, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AgeStore, "bulk_limit", 3)
+    outcome = migrate(upgraded, "run")
+    assert (outcome.code, codes(outcome)) == (2, ["too_many_for_store"])
+    assert len(ledger.live()) == 4
+
+
+def test_keys_are_migrated_into_a_keyring(upgraded: Blnkctl, ledger: Ledger, keyring: KeyringDaemon) -> None:
+    upgraded.use_keyring(ledger.server, keyring)
+    assert counts(well(migrate(upgraded, "run"))) == (4, 0, 0)
+    assert counts(well(migrate(upgraded, "verify"))) == (4, 0, 0)
+    assert {item["new"]["store"] for item in data(well(migrate(upgraded, "status")))["items"]} == {"os"}
+
+
+def test_an_admin_key_that_was_replaced_meanwhile_is_told_with_the_way_on(upgraded: Blnkctl, ledger: Ledger) -> None:
+    well(migrate(upgraded, "run", "--canary-only"))
+    outcome = upgraded.run(
+        "migrate", "run", plan_of(upgraded), "--yes", "-o", "json", env={"BLNKCTL_ADMIN_KEY": "the-one-of-yesterday"}
+    )
+    assert outcome.code == 4
+    assert "Nothing was sent." in str(error(outcome)["message"])
+    assert counts(well(migrate(upgraded, "run"))) == (4, 0, 0)
+    assert len(ledger.live()) == 8
 
 
 def test_a_journal_that_cannot_be_read_is_told(upgraded: Blnkctl, ledger: Ledger) -> None:

@@ -151,6 +151,14 @@ def test_many_threads_recreate_each_key_once() -> None:
     assert_each_is_recreated_once(bench, 40)
 
 
+def test_a_store_that_takes_no_threads_is_written_by_one() -> None:
+    bench, plan = upgraded(12)
+    bench.store.takes_threads = False
+    bench.migrate(plan, concurrency=8)
+    posts = [effect for effect in bench.effects.log if effect in ("POST", "journal: succession promoted")]
+    assert posts == ["POST", "journal: succession promoted"] * 12
+
+
 def test_a_delivery_that_fails_keeps_the_new_key_and_the_next_run_delivers_it() -> None:
     bench, plan = upgraded(1)
     plan.planned = [replace(plan.planned[0], sinks=(SINK,))]
@@ -526,6 +534,19 @@ def test_a_new_key_that_was_revoked_before_it_was_promoted_is_made_anew() -> Non
     assert bench.journal.successions[key_id(1)].new_id == made.id
 
 
+def test_an_end_that_cannot_be_looked_at_is_told_and_the_next_canary_is_another_one() -> None:
+    bench, plan = upgraded(2)
+
+    def cut_the_second_list() -> None:
+        if bench.effects.log.count("list") == 2:
+            raise ServerTrouble("The list was cut.", code="list_cut")
+
+    bench.server.on_list = cut_the_second_list
+    tally = bench.migrate(plan, canary_only=True)
+    assert [problem.code for problem in tally.errors] == ["list_cut"]
+    assert_each_is_recreated_once(bench, 2)
+
+
 # --- a database that was restored ---------------------------------------------------------------------
 
 
@@ -603,6 +624,18 @@ def test_taking_over_recreates_what_cannot_be_proven_from_here() -> None:
     tally = other.migrate(plan, take_over=True)
     assert (tally.done, tally.errors) == (2, [])
     assert_each_is_recreated_once(other, 2)
+
+
+def test_a_new_key_whose_secret_was_lost_is_revoked_and_made_anew_when_it_is_taken_over() -> None:
+    bench, plan = upgraded(1)
+    bench.effects.failures["probe"] = ServerTrouble("A hiccup.")
+    bench.migrate(plan)
+    bench.effects.mended()
+    bench.store.held.clear()
+    (problem,) = bench.migrate(plan).errors
+    assert (problem.code, "--take-over" in str(problem.hint)) == ("secret_not_held", True)
+    bench.migrate(plan, take_over=True)
+    assert_each_is_recreated_once(bench, 1)
 
 
 def test_of_two_that_made_one_at_once_the_later_takes_its_own_back() -> None:

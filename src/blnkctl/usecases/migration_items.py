@@ -124,17 +124,23 @@ class MigrateItem:
         row = scene.find(item.old.name, item.old.id)
         if row is None:
             raise _gone(item.old)
-        if item.new_id is not None and self._is_lost(item, scene):
+        if item.new_id is not None and not self._has_its_key(item, scene):
             item = self.successor.taken_back(item)
         if item.phase is SuccessionPhase.BEGUN:
             item = self._begin(item, row, scene)
         return self.successor.promoted(self.successor.proven(item), None)
 
-    def _is_lost(self, item: Succession, scene: Scene) -> bool:
-        """Tell whether a new key was revoked or is gone; one that is newer than the list may be another process's."""
-        if scene.find(item.old.name, item.new_id) is None:
-            scene = look(self.server, [item], scene.now)
-        return not scene.is_live(item.old.name, item.new_id)
+    def _has_its_key(self, item: Succession, scene: Scene) -> bool:
+        """Tell whether the new key can be gone on with; where its secret is lost, taking over revokes it."""
+        if scene.find(item.old.name, item.new_id) is None:  # another process may have made it since the list
+            scene.rows |= look(self.server, [item], scene.now).rows
+        made = scene.find(item.old.name, item.new_id)
+        if made is None or not scene.is_live(made.name, made.id):
+            return False
+        if self.take_over and not self.successor.is_held(item):
+            self._revoke_made_elsewhere(made, scene)
+            return False
+        return True
 
     def _begin(self, item: Succession, row: ApiKey, scene: Scene) -> Succession:
         if row.is_revoked:
@@ -181,9 +187,9 @@ class MigrateItem:
     def _found_elsewhere(self, item: Succession, made: ApiKey) -> Succession | None:
         """Return the item with a successor that is there already, if it can be proven from here."""
         known = self.journal.find_known(self.server.url, made.id)
-        if known is not None and known.is_stored:
-            return self._adopted(item, made)
         if not self.take_over:
+            if known is not None and known.is_stored and not known.is_revoked:
+                return self._adopted(item, made)
             raise _begun_elsewhere(item.old, made)
         stored = self.elsewhere.in_store(made)
         if stored is not None:

@@ -75,6 +75,11 @@ class CarrySuccessor:
         self.journal.promote(promoted, replace(known, awaits_promotion=False, promoted_at=now))
         return promoted
 
+    def is_held(self, succession: Succession) -> bool:
+        """Tell whether the secret of its new key is in its store."""
+        known = self.journal.find_known(self.server.url, succession.new_id or "")
+        return known is not None and self.held.read(known) is not None
+
     def noted(self, succession: Succession, error: BlnkctlError) -> Succession:
         """Remember why a succession came no further."""
         return self._recorded(replace(succession, problem=as_problem(error)))
