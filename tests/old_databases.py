@@ -64,9 +64,10 @@ class OldDatabase:
         self.server = self.start(core, data=self.data, port=port)
         return self.server
 
-    def rows(self) -> dict[str, KeyRow]:
-        """Return every row by its id."""
-        return {row.api_key_id: row for owner in OWNERS for row in self.server.emulator.rows.of_owner(owner)}
+    def rows(self, *owners: str) -> dict[str, KeyRow]:
+        """Return the rows of these owners, or of all, by their ids."""
+        rows = self.server.emulator.rows
+        return {row.api_key_id: row for owner in owners or OWNERS for row in rows.of_owner(owner)}
 
     # --- keys that others made ------------------------------------------------------------------
 
@@ -105,12 +106,12 @@ class OldDatabase:
 
     # --- what is known of them ------------------------------------------------------------------
 
-    def export(self, path: Path) -> Path:
-        """Write what the SQL of the documentation would."""
+    def export(self, path: Path, *owners: str) -> Path:
+        """Write what the SQL of the documentation would, of these owners or of all."""
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(EXPORT_COLUMNS)
-        writer.writerows(_exported(row) for row in sorted(self.rows().values(), key=lambda row: row.created_at))
+        writer.writerows(_exported(row) for row in sorted(self.rows(*owners).values(), key=_age))
         path.write_bytes(text.getvalue().encode())
         return path
 
@@ -118,6 +119,10 @@ class OldDatabase:
         """Tell whether the server takes a secret for a key's."""
         answer = self.server.emulator.answer("GET", "/blnkctl-probe", {"X-Blnk-Key": secret})
         return answer.status == 403 and b"Unknown resource type" in answer.body
+
+
+def _age(row: KeyRow) -> int:
+    return row.created_at
 
 
 def _exported(row: KeyRow) -> list[str]:

@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blnkctl.sandbox import Sandbox
+from blnkctl.system.clock import SystemClock
 from tests.cli.stage import CREATE, created, data, error
 from tests.conftest import Blnkctl, Outcome, Secrets
 from tests.death import rows_of
@@ -107,6 +108,24 @@ def test_the_grace_is_that_of_the_context_unless_told(operator: Blnkctl, sandbox
 def due_in_days(row: dict[str, Any]) -> int:
     due, made = (datetime.fromisoformat(text) for text in (row["due"], row["new"]["created_at"]))
     return round((due - made).total_seconds() / 86_400)
+
+
+@pytest.mark.parametrize("days", [-2, 0, 2])
+def test_a_grace_is_as_long_where_the_clock_here_is_wrong(
+    days: int, operator: Blnkctl, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = timedelta(days=days)
+    monkeypatch.setattr(SystemClock, "now", lambda _clock: datetime.now(UTC) + shift)
+    old = created(operator)["id"]
+    assert operator.run("keys", "rotate", old, "--grace", "1h", "--yes").code == 0
+
+    are_revoked = []
+    for hours in (0, 2):
+        shift = timedelta(days=days, hours=hours)
+        assert operator.run("keys", "finish", old, "--yes").code == 0
+        are_revoked.append(rows_of(sandbox, "acme")[old].is_revoked)
+
+    assert are_revoked == [False, True]
 
 
 def test_a_person_sees_what_became_of_each_key(operator: Blnkctl) -> None:

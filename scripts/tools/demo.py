@@ -1,4 +1,4 @@
-"""Shows blnkctl at work: the real program, a throwaway server, the age store; then looks for the secret everywhere.
+"""Shows blnkctl at work: the real program, throwaway servers, the age store; then looks for the secrets everywhere.
 
 Everything happens in a temporary directory that is gone afterwards.
 """
@@ -11,14 +11,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
 DOES_NOT_VERIFY = 10
 CALL = """\
 blnkctl keys exec {key} -- python -c '
+import http.client, os
+server = http.client.HTTPConnection("127.0.0.1", {port})
+server.request("GET", "/ledgers", headers={{"X-Blnk-Key": os.environ["BLNK_API_KEY"]}})
+print("GET /ledgers:", server.getresponse().status)'"""
+
+CALL_BY_ENV_FILE = """\
+set -a; . ./{file}; python -c '
 import http.client, os
 server = http.client.HTTPConnection("127.0.0.1", {port})
 server.request("GET", "/ledgers", headers={{"X-Blnk-Key": os.environ["BLNK_API_KEY"]}})
@@ -75,30 +83,65 @@ class Demo:
         """The id of the key, as it was last printed."""
         return str(re.findall(r"api_key_[0-9a-f-]{36}", "".join(self.outputs))[-1])
 
+    @property
+    def port(self) -> str:
+        """The port of the server in use."""
+        return self.url.rpartition(":")[2]
+
+    def secrets(self) -> dict[str, str]:
+        """Return the secrets of the keys of the context in use, by id, unseen."""
+        held = json.loads(self.value("blnkctl keys list -o json"))["data"]
+        return {key["id"]: self.value(f"blnkctl keys reveal {key['id']}") for key in held if key["stored"]}
+
     def files(self) -> list[Path]:
-        """Return every file of configuration, state and store."""
-        return sorted(path for path in self.home.rglob("*") if path.is_file())
+        """Return every file of configuration, state and store, and the plans; not the env files."""
+        return sorted(path for path in self.home.rglob("*") if path.is_file() and path.suffix != ".env")
 
 
 def main() -> int:
     """Run the demo and return its exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="blnkctl-demo-") as directory, sandbox() as (url, admin_key):
-        demo = Demo(Path(directory), url, admin_key)
-        set_up(demo)
-        live_a_life(demo)
-        leaks = prove(demo, admin_key)
+    with tempfile.TemporaryDirectory(prefix="blnkctl-demo-") as directory:
+        home = Path(directory, "home")
+        home.mkdir()
+        leaks = show(home, Path(directory, "rows"))
     print(f"\nDone in {time.monotonic() - started:.1f} s. Look around: .venv-demo/bin/blnkctl sandbox -- sh")
     return 1 if leaks else 0
 
 
-@contextmanager
-def sandbox() -> Iterator[tuple[str, str]]:
-    """Serve while the block runs; yield the server's URL and admin key."""
+def show(home: Path, rows: Path) -> int:
+    """Show everything, and return how often a secret was found; `rows` is the database of the server that ages."""
     tell("A throwaway server with Blnk's authentication and /api-keys: blnkctl sandbox")
+    with sandbox() as server:
+        demo = Demo(home, server.url, server.admin_key)
+        set_up(demo)
+        live_a_life(demo)
+        rotate(demo)
+        secrets = demo.secrets()
+    secrets |= outlive_upgrades(demo, rows)
+    return prove(demo, secrets, [server.admin_key, demo.environment["ADMIN_KEY"]])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A sandbox that runs."""
+
+    url: str
+    admin_key: str
+
+    @property
+    def port(self) -> str:
+        """Its port."""
+        return self.url.rpartition(":")[2]
+
+
+@contextmanager
+def sandbox(*options: str, admin_key: str | None = None) -> Iterator[Server]:
+    """Serve while the block runs."""
+    environment = clean_environment() | ({} if admin_key is None else {"BLNKCTL_SANDBOX_ADMIN_KEY": admin_key})
     process = subprocess.Popen(
-        [str(BIN / "blnkctl"), "sandbox"], env=clean_environment(), stdout=subprocess.PIPE, encoding="utf-8"
+        [str(BIN / "blnkctl"), "sandbox", *options], env=environment, stdout=subprocess.PIPE, encoding="utf-8"
     )
     try:
         assert process.stdout is not None
@@ -107,7 +150,7 @@ def sandbox() -> Iterator[tuple[str, str]]:
             raise SystemExit("The demo failed: the sandbox did not start.")
         ready = json.loads(line)
         print(f"It behaves as Blnk Core {ready['core']} and listens on {ready['url']}.", flush=True)
-        yield ready["url"], ready["admin_key"]
+        yield Server(ready["url"], ready["admin_key"])
     finally:
         process.terminate()
         process.wait()
@@ -129,34 +172,86 @@ def live_a_life(demo: Demo) -> None:
     demo.type("blnkctl keys list")
     demo.type("blnkctl keys verify acme/billing")
     tell("Its use: the program gets it in its environment.")
-    port = demo.url.rpartition(":")[2]
-    demo.type(CALL.format(key="acme/billing", port=port))
+    demo.type(CALL.format(key="acme/billing", port=demo.port))
     tell("Its end: asked again, the server refuses it.")
     demo.type("blnkctl keys revoke acme/billing --yes")
     demo.type("blnkctl keys list")
     demo.type(f"blnkctl keys verify {demo.key_id}", expected=DOES_NOT_VERIFY)
-    demo.type(CALL.format(key=demo.key_id, port=port))
+    demo.type(CALL.format(key=demo.key_id, port=demo.port))
 
 
-def prove(demo: Demo, admin_key: str) -> int:
+def rotate(demo: Demo) -> None:
+    """Rotate a key that a program reads from an env file."""
+    tell("A key for a program that reads an env file, and its rotation: delivered anew, the old one goes afterwards.")
+    demo.type("blnkctl keys create payouts --scope ledgers:read --to env-file:payouts.env")
+    demo.type("blnkctl keys rotate acme/payouts --grace 1s --yes")
+    demo.type(CALL_BY_ENV_FILE.format(file="payouts.env", port=demo.port))
+    demo.type("sleep 1; blnkctl keys finish acme/payouts --yes")
+    demo.type("blnkctl keys list --name payouts")
+
+
+def outlive_upgrades(demo: Demo, rows: Path) -> dict[str, str]:
+    """Carry keys over two upgrades that kill them; return their secrets."""
+    tell("Another server, with an old Core. Its keys are to outlive two upgrades that would kill them.")
+    kept = ["--data", str(rows), "--fast"]
+    with sandbox("--core", "0.11.6", *kept) as server:
+        use_aging_server(demo, server)
+    kept += ["--port", server.port]
+    tell("Upgraded to Core 0.12.0, which cannot accept what older ones made. The same server, the same rows:")
+    with sandbox("--core", "0.12.0", *kept, admin_key=server.admin_key):
+        demo.type("blnkctl keys list")
+        demo.type("blnkctl migrate plan --all-owners --out to-0.12.json")
+        migrate(demo, "to-0.12.json")
+        tell("The next upgrade is planned before it is done.")
+        demo.type("blnkctl migrate plan --all-owners --for-core 0.13.2 --out to-0.13.json")
+    tell("Upgraded to Core 0.13.2, which cannot accept those either:")
+    with sandbox("--core", "0.13.2", *kept, admin_key=server.admin_key):
+        migrate(demo, "to-0.13.json")
+        demo.type("blnkctl keys list")
+        demo.type("blnkctl migrate report --plan to-0.13.json")
+        demo.type(CALL_BY_ENV_FILE.format(file="ci.env", port=server.port))
+        return demo.secrets()
+
+
+def use_aging_server(demo: Demo, server: Server) -> None:
+    """Make keys on a server that can neither list nor revoke them."""
+    demo.environment["ADMIN_KEY"] = server.admin_key
+    demo.url = server.url
+    adding = f"blnkctl context add ledger --url {server.url} --store age --owner acme --admin-key-stdin"
+    demo.type(f'printf %s "$ADMIN_KEY" | {adding}')
+    demo.type("blnkctl context use ledger")
+    demo.type("blnkctl keys create ci --scope ledgers:read --to env-file:ci.env")
+    demo.type("blnkctl keys create mobile --scope 'transactions:*'")
+
+
+def migrate(demo: Demo, plan: str) -> None:
+    """Go through the commands of a migration."""
+    demo.type(f"blnkctl migrate run {plan} --yes")
+    demo.type(f"blnkctl migrate verify --plan {plan}")
+    demo.type(f"sleep 1; blnkctl migrate finish --plan {plan} --after 1s --yes")
+
+
+def prove(demo: Demo, secrets: Mapping[str, str], admin_keys: list[str]) -> int:
     """Look for the secrets in all that was printed and in every file; return how often they were found."""
-    tell("Was the secret ever to be seen?")
-    key_id = demo.key_id
-    print(f"\n$ secret=$(blnkctl keys reveal {key_id})    # into a variable, for the search")
-    secret = demo.value(f"blnkctl keys reveal {key_id}")
+    tell("Was a secret ever to be seen?")
+    print(f"\nThe secrets of {len(secrets)} keys were revealed into a variable, for the search.")
     texts = [output.encode() for output in demo.outputs]
     contents = {path: path.read_bytes() for path in demo.files()}
     print(f"Searched: {len(texts)} outputs ({sum(map(len, texts))} bytes) and {len(contents)} files:")
     for path, content in contents.items():
-        print(f"  {len(content):6} bytes  {path.relative_to(demo.home)}")
+        print(f"  {len(content):6} bytes  {shorter(path.relative_to(demo.home))}")
+    print("Left out: payouts.env and ci.env, which are where those keys were asked to be.")
     everything = [*texts, *contents.values()]
-    leaks = 0
-    for what, value in (("the key's secret", secret), ("the admin key", admin_key)):
-        found = count(value, everything)
-        leaks += found
-        print(f"Found {what} ({len(value)} characters) in clear: {found} times.")
-    print(f"Found the key's id, to show that the search finds: {count(key_id, everything)} times.")
+    leaks = sum(count(secret, everything) for secret in [*secrets.values(), *admin_keys])
+    print(f"Found a key's secret or an admin key in clear: {leaks} times.")
+    ids = sum(count(key_id, everything) for key_id in secrets)
+    print(f"Found the ids of the keys, to show that the search finds: {ids} times.")
     return leaks
+
+
+def shorter(path: Path) -> Path:
+    """Return the path of a file as its first and its last part, if there are more."""
+    return path if len(path.parts) < 4 else Path(*path.parts[:2], "…", path.name)
 
 
 def count(value: str, texts: list[bytes]) -> int:

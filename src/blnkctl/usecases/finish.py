@@ -67,7 +67,13 @@ class FinishRotations:
         ours = self._succession(old.key.id, new.key.id)
         if ours is not None and ours.kind is SuccessionKind.MIGRATE:
             return Finishing(old, new, ours, Verdict.STAGED)
-        return Finishing(old, new, ours, judge(old.key, new.key, ours, self.rule, viewpoint.now))
+        judged = None if ours is None else self._by_the_servers_clock(ours, viewpoint)
+        return Finishing(old, new, ours, judge(old.key, new.key, judged, self.rule, viewpoint.now))
+
+    def _by_the_servers_clock(self, ours: Succession, viewpoint: Viewpoint) -> Succession:
+        """Tell by the server's clock what is due by the one here: a grace is as long where that is wrong."""
+        ahead = viewpoint.now - self.clock.now()
+        return ours if ours.due is None else replace(ours, due=ours.due + ahead)
 
     def _succession(self, old_id: str, new_id: str) -> Succession | None:
         """Return what the journal says of a key that leads to this successor, be it through others."""
