@@ -211,6 +211,8 @@ def test_each_path_has_a_bucket_of_its_own_and_not_all_are_remembered() -> None:
         ("5", "-3"),
         ("five", "3"),
         ("5", "1e3"),
+        ("5", "9" * 400),
+        ("5", "9" * 5000),
     ],
 )
 def test_an_odd_announcement_is_none(rate: str, remaining: str) -> None:

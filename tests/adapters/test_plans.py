@@ -157,6 +157,9 @@ def test_what_may_be_edited_is_taken(edit: Edit, expected: dict[str, object], pa
         (lambda item: item["key"].update(status="lost"), "unknown storage_scheme or status"),
         (lambda item: item["key"].update(created_at="yesterday"), "created_at is no time"),
         (lambda item: item["key"].update(owner=7), "owner is no text"),
+        (lambda item: item["key"].update(owner="a\ud800"), "owner is no text"),
+        (lambda item: item["key"].update(owner="a\0"), "owner is no text"),
+        (lambda item: item["key"].update(scopes=["a\ud800"]), "no list of texts"),
     ],
 )
 def test_nonsense_is_refused_by_item(edit: Edit, words: str, path: Path) -> None:

@@ -6,11 +6,12 @@ Owns the format and what is wrong with a file. It is checked whole before anythi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeGuard
 
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.generations import Generation
@@ -25,6 +26,7 @@ from blnkctl.system.json_stream import JsonStream
 
 Record = Mapping[str, Any]
 _AT_ONCE = 1 << 16
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # JSON can spell it; no server holds it, and no request carries it
 _ROOT = PurePath("/")
 _GENERATIONS = {one.label: one for one in Generation}
 
@@ -310,16 +312,20 @@ def _key(record: object) -> tuple[ApiKey, KeyStatus]:
 
 def _text(record: Record, name: str) -> str:
     value = record.get(name)
-    if not isinstance(value, str):
+    if not _is_text(value):
         raise _Wrong(f"its {name} is no text")
     return value
 
 
 def _texts(record: Record, name: str) -> tuple[str, ...]:
     value = record.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(_is_text(one) for one in value):
         raise _Wrong(f"its {name} is no list of texts")
     return tuple(value)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _NO_TEXT.search(value) is None
 
 
 def _moment(record: Record, name: str) -> datetime | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _REMEMBERED_BUCKETS = 64  # each revoke has one of its own
 _LONGEST_SLEEP = 1.0
 _NO_WAIT = 1e-6  # what is shorter might not move the clock
+_MOST_REMAINING = 1_000_000_000  # a number of any length may be announced, and no float holds all of those
 _RESERVE = 3  # of requests, for other programs and for what is known too late
 _HOLD = 0.2
 _ENOUGH_TO_MEASURE = 4
@@ -50,7 +51,7 @@ def read_notice(status: int, headers: Mapping[str, str]) -> Notice:
         remaining = int(headers.get("ratelimit-remaining", ""))
     except ValueError:
         return Notice(is_refusal)
-    is_usable = 0 < rate < math.inf and remaining >= 0
+    is_usable = 0 < rate < math.inf and 0 <= remaining <= _MOST_REMAINING
     return Notice(is_refusal, rate, remaining) if is_usable else Notice(is_refusal)
 
 
