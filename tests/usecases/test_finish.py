@@ -7,6 +7,7 @@ import pytest
 
 from blnkctl.cli.exits import exit_code
 from blnkctl.domain.errors import ServerTrouble, StoreUnavailable, Unreachable
+from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import IssuedKey, KeySpec, StorageScheme
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.receipts import Receipt
@@ -369,3 +370,27 @@ def test_a_successor_known_here_already_stays_what_its_name_means() -> None:
 
     known = other.journal.find_known(URL, made.id)
     assert known == made
+
+
+def test_after_a_rollback_a_successor_that_is_dead_there_ends_nothing() -> None:
+    bench = a_bench()
+    bench.server.rows = [replace(row, scheme=StorageScheme.SHA256) for row in bench.server.rows]
+    assert bench.rotate(OLD).phase is STAGED
+    bench.clock.sleep(2 * DAY.total_seconds())
+    bench.server.generation = Generation.FROM_0_13_0
+
+    outcomes = bench.finish()
+
+    assert [(code, number) for _, code, number in shown(outcomes)] == [("successor_dead", 8)]
+    assert OLD in bench.server.live()
+
+
+def test_after_a_rollback_an_old_key_is_not_ended_now_beside_a_dead_successor() -> None:
+    bench = a_bench()
+    bench.server.rows = [replace(row, scheme=StorageScheme.SHA256) for row in bench.server.rows]
+    assert bench.rotate(OLD).phase is STAGED
+    bench.server.generation = Generation.FROM_0_13_0
+
+    bench.rotate(OLD, way=Way.NOW)
+
+    assert OLD in bench.server.live()

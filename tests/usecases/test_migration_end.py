@@ -198,3 +198,33 @@ def test_before_0_12_neither_can_be_done() -> None:
         bench.verify_migration()
     with pytest.raises(Unsupported):
         bench.finish_migration()
+
+
+def test_after_a_rollback_the_old_rows_are_what_is_in_use_and_stay() -> None:
+    bench = migrated(1)
+    bench.verify_migration()
+    bench.server.generation = Generation.FROM_0_13_0
+    tally = bench.finish_migration(timedelta())
+    assert [problem.code for problem in tally.errors] == ["not_verified"]
+    assert key_id(1) in bench.server.live()
+
+
+def test_what_was_found_not_to_work_while_the_others_were_revoked_keeps_its_old_row() -> None:
+    bench = migrated(1)
+    bench.verify_migration()
+    stale = item(bench)
+    bench.server.on_list = lambda: bench.journal.successions.update({key_id(1): replace(stale, verified_at=None)})
+    tally = bench.finish_migration(timedelta())
+    assert [problem.code for problem in tally.errors] == ["not_verified"]
+    assert key_id(1) in bench.server.live()
+
+
+def test_a_successor_that_is_revoked_from_here_after_the_list_keeps_its_old_row() -> None:
+    bench = migrated(1)
+    bench.verify_migration()
+    made = made_for(bench)
+    known = bench.journal.index[str(URL), made]
+    bench.server.on_list = lambda: bench.journal.remember([replace(known, is_revoked=True)])
+    tally = bench.finish_migration(timedelta())
+    assert [problem.code for problem in tally.errors] == ["not_verified"]
+    assert key_id(1) in bench.server.live()

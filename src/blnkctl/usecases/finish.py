@@ -94,6 +94,8 @@ class FinishRotations:
                 again = self._look_again(one, viewpoint)
                 if again is None:
                     return self._done(one, one.old)
+                if again.new.status is KeyStatus.DEAD and again.old.status is not KeyStatus.DEAD:
+                    raise _successor_dead(again)
                 if again.verdict is Verdict.PROVE:
                     self._prove(again)
                 elif again.verdict is not Verdict.REVOKE:
@@ -193,6 +195,16 @@ def _successor_gone(one: Finishing) -> Incomplete:
         f"{one.new.key.id}, which succeeds {one.old.key.id}, does not live any more; nothing was revoked.",
         code="successor_gone",
         hint=f"Rotate again: blnkctl keys rotate {one.old.key.id}",
+        target=one.old.key.id,
+    )
+
+
+def _successor_dead(one: Finishing) -> Incomplete:
+    return Incomplete(
+        f"{one.old.key.id} was left as it is: this server does not accept its successor {one.new.key.id}, which a"
+        " newer Core stored.",
+        code="successor_dead",
+        hint="The server looks rolled back. Whoever uses the old key needs it until the upgrade is made again.",
         target=one.old.key.id,
     )
 

@@ -61,6 +61,7 @@ class _Pass:
                 for _ in batch:
                     self.headway.failed(problem)
                 continue
+            scene.generation = profile.generation
             yield from ((scene, item) for item in batch)
 
     def _do(self, piece: _Piece) -> None:
@@ -160,18 +161,26 @@ class FinishMigration:
         _Pass(self.server, self.clock, self.headway, self.threads, self._finish).run(past, progress, is_stopped)
 
     def _finish(self, item: Succession, scene: Scene) -> None:
-        if item.verified_at is None:
-            raise _not_verified_yet(item)
-        url, key_id = self.server.url, item.old.id
-        with self.locks.hold([key_lock(url, key_id)], f"the key {key_id}"):
-            self._revoke(item, scene)
-            ended = replace(item, phase=SuccessionPhase.DONE, ended_at=self.clock.now())
+        url, locks = self.server.url, [key_lock(self.server.url, str(id_)) for id_ in (item.old.id, item.new_id)]
+        with self.locks.hold(locks, f"the key {item.old.id}"):
+            now = self.journal.find_succession(url, item.old.id) or item
+            if now.phase is SuccessionPhase.DONE:
+                return
+            if now.verified_at is None or now.new_id != item.new_id:
+                raise _not_verified_yet(item)
+            self._revoke(now, scene)
+            ended = replace(now, phase=SuccessionPhase.DONE, ended_at=self.clock.now())
             self.journal.record_succession(ended)
 
     def _revoke(self, item: Succession, scene: Scene) -> None:
         old = scene.find(item.old.name, item.old.id)
         if not scene.is_live(item.old.name, item.new_id):
             raise _not_verified(item, "it is not among the live keys of its owner any more")
+        if scene.is_dead(item.old.name, item.new_id):
+            raise _not_verified(item, "this server does not accept its form, and looks rolled back")
+        made = self.journal.find_known(self.server.url, str(item.new_id))
+        if made is not None and made.is_revoked:  # since the list, which takes minutes to be gone through
+            raise _not_verified(item, "it was revoked")
         if old is None:
             raise _not_verified(item, f"the old row {item.old.id} is gone: the server looks restored")
         known = self.journal.find_known(self.server.url, old.id)

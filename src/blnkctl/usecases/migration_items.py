@@ -39,12 +39,16 @@ OVERTAKEN = ("expired_meanwhile", "revoked_meanwhile")  # says nothing of how th
 
 @dataclass(slots=True)
 class Scene:
-    """What an owner's list showed of some names, how many rows the owner has, and the server's time then."""
+    """What an owner's list showed of some names, how many rows the owner has, and the server's time then.
+
+    `generation` is the server's where it matters which keys it accepts.
+    """
 
     rows: dict[str, list[ApiKey]]
     owners_rows: int
     now: datetime
     successors: dict[str, str] = field(default_factory=dict)
+    generation: Generation | None = None
 
     def __post_init__(self) -> None:
         for namesakes in self.rows.values():
@@ -62,6 +66,12 @@ class Scene:
         """Tell whether a row is there and may be used."""
         row = self.find(name, key_id)
         return row is not None and not row.is_revoked and not row.is_expired(self.now)
+
+    def is_dead(self, name: str, key_id: str | None) -> bool:
+        """Tell whether a row is stored in a form that this server does not accept."""
+        row = self.find(name, key_id)
+        accepted = (StorageScheme.UNKNOWN, None if self.generation is None else scheme_of(self.generation))
+        return row is not None and self.generation is not None and row.scheme not in accepted
 
     def changed(self, row: ApiKey) -> None:
         """Take in a row that was made or revoked since."""
