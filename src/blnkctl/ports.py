@@ -344,7 +344,14 @@ class Plan(Protocol):
         """Yield the items, read anew.
 
         Raises:
-            UsageError: the file was changed meanwhile.
+            UsageError: the file is no plan any more.
+        """
+
+    def check_unchanged(self) -> None:
+        """Know that the file is what was checked.
+
+        Raises:
+            UsageError: it was edited meanwhile.
         """
 
 

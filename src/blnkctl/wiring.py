@@ -354,9 +354,9 @@ class Wiring:
 
     def new_plan_path(self, now: "datetime") -> Path:
         """Return where a plan is written that nobody named a file for."""
-        directory = self.state_directory / "plans"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return directory / f"{now:%Y-%m-%dT%H%M%S}Z.json"
+        from blnkctl.adapters.plans import new_plan_path
+
+        return new_plan_path(self.state_directory / "plans", now)
 
     @property
     def unhurried(self) -> "Unhurried":

@@ -1,6 +1,7 @@
 """Plan files: written and read item by item, and checked whole before anything is done with them."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from blnkctl.adapters.plans import plan_document, read_plan, write_plan
+from blnkctl.adapters.plans import new_plan_path, plan_document, read_plan, write_plan
 from blnkctl.cli.migrate_plan import item_record
 from blnkctl.domain.errors import StoreUnavailable, UsageError
 from blnkctl.domain.generations import Generation
@@ -104,6 +105,47 @@ def test_a_plan_that_cannot_be_written_leaves_what_was_there(path: Path) -> None
         write_plan(path, HEADER, breaks())
     assert path.read_text("utf-8") == before
     assert [one.name for one in path.parent.iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_plan_that_others_may_write_is_refused_since_it_says_what_is_run(mode: int, path: Path) -> None:
+    path.chmod(mode)
+    assert "others can write" in refusal(path).message
+
+
+def test_a_plan_that_all_may_read_is_one(path: Path) -> None:
+    path.chmod(0o644)
+    assert read_plan(path).recreated == 1
+
+
+def test_a_pipe_is_no_plan_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert "no regular file" in refusal(tmp_path / "pipe").message
+
+
+def test_what_may_be_edited_is_not_edited_while_somebody_looks_at_it(path: Path) -> None:
+    plan = read_plan(path)
+    plan.check_unchanged()
+    edited(path, lambda one: one["items"][0].update(sinks=["command:/bin/cat"]))
+    with pytest.raises(UsageError) as caught:
+        plan.check_unchanged()
+    assert caught.value.code == "plan_changed"
+
+
+def test_the_directory_of_plans_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = new_plan_path(tmp_path / "state" / "plans", NOON)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path.parent.parent)} == {0o700}
+
+
+def test_a_directory_of_plans_that_others_may_write_into_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans").chmod(0o777)
+    with pytest.raises(StoreUnavailable):
+        new_plan_path(tmp_path / "plans", NOON)
 
 
 # --- edits ----------------------------------------------------------------------------------------------

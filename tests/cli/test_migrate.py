@@ -269,6 +269,20 @@ def test_an_edit_is_checked_as_what_is_typed(
     assert len(ledger.live()) == 4
 
 
+def test_what_somebody_writes_into_a_plan_while_it_is_asked_is_not_run(
+    upgraded: Blnkctl, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ledger.live()
+
+    def think(*_: object) -> None:
+        edit_plan(upgraded, lambda item: item.update(sinks=["command:/bin/cat"]))
+
+    monkeypatch.setattr("blnkctl.cli.migrate_run._confirm", think)
+    outcome = migrate(upgraded, "run")
+
+    assert (outcome.code, codes(outcome), ledger.live()) == (2, ["plan_changed"], before)
+
+
 def test_two_keys_that_would_land_in_one_place_are_refused(upgraded: Blnkctl, ledger: Ledger) -> None:
     for name in ("web", "ci"):
         edit_plan(upgraded, lambda item: item.update(sinks=[f"env-file:{upgraded.home}/.env#KEY"]), name)

@@ -630,6 +630,9 @@ class FakePlan:
     def items(self) -> Iterator[PlanItem]:
         return iter(self.planned)
 
+    def check_unchanged(self) -> None:
+        pass
+
 
 class Bench:
     """One machine, one server, one clock."""

@@ -5,8 +5,11 @@ Owns the format and what is wrong with a file. It is checked whole before anythi
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +24,14 @@ from blnkctl.domain.plans import PLAN_KIND, PLAN_VERSION, Action, PlanDigest, Pl
 from blnkctl.domain.scopes import check_typed_scopes
 from blnkctl.domain.sinks import parse_sink
 from blnkctl.domain.times import format_timestamp, parse_moment, parse_timestamp
-from blnkctl.system.files import write_atomically
+from blnkctl.system.files import ensure_private_directory, write_atomically
 from blnkctl.system.json_stream import JsonStream
 
 Record = Mapping[str, Any]
 _AT_ONCE = 1 << 16
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # JSON can spell it; no server holds it, and no request carries it
 _ROOT = PurePath("/")
+_OURS = "Review it, and make it yours alone: copy it, or chmod go-w."
 _GENERATIONS = {one.label: one for one in Generation}
 
 
@@ -39,17 +43,44 @@ class CheckedPlan:
     header: PlanHeader
     digest: str
     recreated: int
+    content: str
+
+    def check_unchanged(self) -> None:
+        """Know that the file is what was checked, edits that are allowed among it.
+
+        Raises:
+            UsageError: it was edited meanwhile (`plan_changed`).
+        """
+        if _content_of(self.path) != self.content:
+            raise UsageError(
+                f"{self.path} was edited while it was looked at. Nothing was sent.",
+                code="plan_changed",
+                hint="Run it again, to see what it is now.",
+            )
 
     def items(self) -> Iterator[PlanItem]:
         """Yield the items, read anew.
 
         Raises:
-            UsageError: the file was changed meanwhile.
+            UsageError: the file is no plan any more.
         """
         for name, value in _members(self.path):
             if name == "items":
                 assert isinstance(value, Iterator)
                 yield from (_item(number, record) for number, record in enumerate(value, 1))
+
+
+def new_plan_path(directory: Path, now: datetime) -> Path:
+    """Return where a plan is written that nobody named a file for, in a directory of ours.
+
+    Raises:
+        StoreUnavailable: there can be none.
+    """
+    try:
+        ensure_private_directory(directory)
+    except OSError as error:
+        raise _not_written(directory, error) from None
+    return directory / f"{now:%Y-%m-%dT%H%M%S}Z.json"
 
 
 def write_plan(path: Path, header: PlanHeader, items: Iterable[Record]) -> str:
@@ -62,12 +93,16 @@ def write_plan(path: Path, header: PlanHeader, items: Iterable[Record]) -> str:
     try:
         write_atomically(path, (text.encode() for text in plan_texts(header, items, digests.append)))
     except OSError as error:
-        raise StoreUnavailable(
-            f"The plan {path} could not be written: {error.strerror or error}. Nothing was sent.",
-            code="plan_not_written",
-            hint="Mend that, or name another file with --out.",
-        ) from None
+        raise _not_written(path, error) from None
     return digests[0]
+
+
+def _not_written(path: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The plan {path} could not be written: {error.strerror or error}. Nothing was sent.",
+        code="plan_not_written",
+        hint="Mend that, or name another file with --out.",
+    )
 
 
 def plan_texts(header: PlanHeader, items: Iterable[Record], take_digest: Callable[[str], None]) -> Iterator[str]:
@@ -109,6 +144,7 @@ def read_plan(path: Path) -> CheckedPlan:
     """
     found: dict[str, Any] = {}
     reading = _Reading()
+    content = _content_of(path)
     for name, value in _members(path):
         if isinstance(value, Iterator):
             _refuse_newer(path, found)
@@ -124,7 +160,7 @@ def read_plan(path: Path) -> CheckedPlan:
             code="plan_changed",
             hint="Only action, new.scopes, new.expires_at and sinks may be edited. Plan again: blnkctl migrate plan",
         )
-    return CheckedPlan(path, header, str(found["digest"]), reading.recreated)
+    return CheckedPlan(path, header, str(found["digest"]), reading.recreated, content)
 
 
 class _Reading:
@@ -173,13 +209,33 @@ def _members(path: Path) -> Iterator[tuple[str, object]]:
         raise _bad(f"{path} goes on after its end")
 
 
+def _content_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _chunks(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
+        with os.fdopen(descriptor, "rb") as file:
+            _refuse_anybodys(path, os.fstat(descriptor))
             while chunk := file.read(_AT_ONCE):
                 yield chunk
     except OSError as error:
         raise _bad(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _refuse_anybodys(path: Path, status: os.stat_result) -> None:
+    """Refuse a file that another user may have written: a plan says which programs are given secrets."""
+    if not stat.S_ISREG(status.st_mode):
+        raise _bad(f"{path} is no regular file, and is read more than once")
+    if status.st_uid not in (0, os.geteuid()):
+        raise _bad(f"{path} belongs to another user (uid {status.st_uid}), who decides what it runs", _OURS)
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.S_IMODE(status.st_mode)
+        raise _bad(f"others can write {path} (mode {mode:04o}), and so decide what it runs", _OURS)
 
 
 # --- header -------------------------------------------------------------------------------------

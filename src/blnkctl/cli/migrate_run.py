@@ -92,6 +92,7 @@ def run_plan(
         migration.check()
     _check(run, checked, items, left)
     _confirm(run, total, take_over)
+    checked.check_unchanged()
     take_in(checked, run.target.url, run.wiring.journal, run.wiring.actor, run.flags.reason)
     with watched(run, "Migrating") as watch:
         migration.run(*watch)
