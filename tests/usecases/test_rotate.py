@@ -686,3 +686,25 @@ def test_a_lost_answer_after_a_compromised_key_was_revoked_is_unknown_and_told()
 
     assert isinstance(outcome.error, OutcomeUnknown)
     assert "is revoked, and has no successor yet" in outcome.error.message
+
+
+@pytest.mark.parametrize("way", [Way.STAGED, Way.NOW])
+def test_a_new_key_that_is_revoked_while_it_is_delivered_does_not_end_the_old_one(way: Way) -> None:
+    bench = a_bench()
+    revoked = []
+
+    def revoke_meanwhile(name: str) -> None:
+        if name.startswith("deliver"):
+            revoked.append((str(URL), new_id(bench)))
+            bench.server.end(new_id(bench))
+            bench.journal.remember([replace(bench.journal.index[revoked[0]], is_revoked=True)])
+
+    bench.effects.done = revoke_meanwhile  # type: ignore[method-assign]
+    outcome = bench.rotate(OLD, way=way)
+
+    assert outcome.error is not None
+    assert (outcome.phase, outcome.error.code) == (PENDING, "successor_gone")
+    assert bench.server.live() == [OLD]
+    assert bench.journal.index[revoked[0]].is_revoked
+    bench.effects.done = lambda name: None  # type: ignore[method-assign]
+    assert bench.rotate(OLD, way=way).error is None

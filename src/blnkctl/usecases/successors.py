@@ -114,7 +114,10 @@ class CarrySuccessor:
         if failed:
             way_on = f"Mend that ({_state_of_old(succession)}), then: {way_on_with(succession)}"
             raise self._noted(succession, not_delivered(known, failed, way_on))
-        return known
+        now = self.journal.find_known(self.server.url, known.id) or known
+        if now.is_revoked:  # a delivery can take a minute, in which others revoke
+            raise self._noted(succession, _revoked_meanwhile(succession))
+        return now
 
     def _take_back(self, succession: Succession, known: KnownKey, reason: str) -> Incomplete:
         if not revoke_for_certain(self.server, known.id, known.owner):
@@ -156,6 +159,15 @@ def _undecided(succession: Succession, reason: str) -> Incomplete:
         code="undecided",
         hint=f"To ask again, and go on from here: {way_on_with(succession)}",
         target=succession.new_id,
+    )
+
+
+def _revoked_meanwhile(succession: Succession) -> Incomplete:
+    return Incomplete(
+        f"The new key {succession.new_id} was revoked while it was delivered; {_state_of_old(succession)}.",
+        code="successor_gone",
+        hint=f"To make another: {way_on_with(succession)}",
+        target=succession.old.id,
     )
 
 
