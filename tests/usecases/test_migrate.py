@@ -93,6 +93,7 @@ def test_every_effect_of_an_item_is_durable_before_the_next_begins() -> None:
         "signals go on",
         "probe",
         "journal: succession proven",
+        "list",
         "deliver /srv/job-1.env#KEY",
         "journal: receipt",
         "journal: succession promoted",
@@ -660,3 +661,31 @@ def _asked_for(plan: FakePlan) -> KeySpec:
     item = plan.planned[0]
     mark = timedelta(microseconds=successor_mark(item.key.id, 0))
     return KeySpec(item.key.name, item.key.owner, item.scopes, item.expires_at + mark)
+
+
+@pytest.mark.parametrize("rows_beside", [0, 1000])
+def test_of_two_machines_at_once_the_later_writes_no_place_or_says_that_it_did(rows_beside: int) -> None:
+    bench = Bench()
+    bench.server.rows += [a_key(1, scheme=StorageScheme.SHA256)]
+    bench.server.rows += [a_key(number, name="x") for number in range(2, 2 + rows_beside)]
+    plan, place = bench.plan(), "/bin/vault put"
+    plan.planned = [replace(item, sinks=(f"command:{place}",)) for item in plan.planned]
+    other = bench.beside()
+    other.sinks = bench.sinks
+
+    def overtake() -> None:
+        bench.journal.on_sent = lambda: None
+        assert other.migrate(plan).done == 1
+        bench.clock.sleep(1)
+
+    bench.journal.on_sent = overtake
+    (problem,) = bench.migrate(plan).errors
+
+    counted = str(other.journal.successions[key_id(1)].new_id)
+    assert problem.code == "begun_elsewhere"
+    assert counted in problem.message
+    (held,) = bench.sinks.held.values()
+    if rows_beside:
+        assert f"keys deliver {counted}" in str(problem.hint)
+    else:
+        assert held == bench.server.secrets[counted]

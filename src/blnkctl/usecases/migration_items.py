@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from blnkctl.usecases.successors import CarrySuccessor
 
 
+_FEW_ROWS = 1000  # which are listed once more before each delivery
 OVERTAKEN = ("expired_meanwhile", "revoked_meanwhile")  # says nothing of how the next item will fare
 
 
@@ -140,7 +141,19 @@ class MigrateItem:
             item = self.successor.taken_back(item)
         if item.phase is SuccessionPhase.BEGUN:
             item = self._begin(item, row, scene)
-        return self.successor.promoted(self.successor.proven(item), None)
+        item = self.successor.proven(item)
+        self._know_that_it_counts(item, scene)
+        return self.successor.promoted(item, None)
+
+    def _know_that_it_counts(self, item: Succession, scene: Scene) -> None:
+        """Know, before a place is written that others may write too, that no other machine made an earlier one."""
+        if not item.sinks or scene.owners_rows > _FEW_ROWS:
+            return
+        now = look(self.server, [item], scene.now)
+        made = now.find(item.old.name, item.new_id)
+        problem = None if made is None else self._of_two(item, made, now)
+        if problem is not None:
+            raise problem
 
     def _has_its_key(self, item: Succession, scene: Scene) -> bool:
         """Tell whether the new key can be gone on with; where its secret is lost, taking over revokes it."""
@@ -243,10 +256,14 @@ class MigrateItem:
             return self._noted(item, _lost(item))
         if made.scheme not in (scheme_of(self.goal), StorageScheme.UNKNOWN):
             return self._take_back(item, made, _wrong_core(item, made))
-        counted = scene.successors.get(item.old.id)
-        if counted in (None, made.id):
+        return self._of_two(item, made, scene)
+
+    def _of_two(self, item: Succession, made: ApiKey, scene: Scene) -> BlnkctlError | None:
+        """Of two machines that recreate one key at once the later one takes its own back."""
+        counted = scene.successor_of(item.old)
+        if counted is None or counted.id == made.id:
             return None
-        return self._take_back(item, made, _begun_elsewhere(item.old, made))
+        return self._take_back(item, made, _made_twice(item, counted))
 
     def _take_back(self, item: Succession, made: ApiKey, problem: BlnkctlError) -> BlnkctlError:
         if revoke_for_certain(self.server, made.id, made.owner):
@@ -307,6 +324,18 @@ def _begun_elsewhere(old: ApiKey, made: ApiKey) -> Incomplete:
         code="begun_elsewhere",
         hint="Go on where it was begun; or keep what can be proven from here, and recreate the rest: --take-over",
         target=old.id,
+    )
+
+
+def _made_twice(item: Succession, counted: ApiKey) -> Incomplete:
+    problem = _begun_elsewhere(item.old, counted)
+    if item.is_open or not item.sinks:
+        return problem
+    return Incomplete(
+        f"{problem.message} {item.new_id}, made here a moment later, is taken back, and was delivered already.",
+        code=problem.code,
+        hint=f"Where that one was made, deliver it once more: blnkctl keys deliver {counted.id} --to SINK",
+        target=item.old.id,
     )
 
 
