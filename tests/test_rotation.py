@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +123,40 @@ def test_a_grace_is_as_long_where_the_clock_here_is_wrong(
 
     are_revoked = []
     for hours in (0, 2):
-        shift = timedelta(days=days, hours=hours)
+        shift, there = timedelta(days=days, hours=hours), time.time() + hours * 3600
+        monkeypatch.setattr(
+            BaseHTTPRequestHandler, "date_time_string", lambda _, at=there: formatdate(at, usegmt=True)
+        )
         assert operator.run("keys", "finish", old, "--yes").code == 0
         are_revoked.append(rows_of(sandbox, "acme")[old].is_revoked)
 
     assert are_revoked == [False, True]
+
+
+def test_a_clock_that_is_set_forward_ends_no_grace(
+    operator: Blnkctl, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = timedelta(days=-2)
+    monkeypatch.setattr(SystemClock, "now", lambda _clock: datetime.now(UTC) + shift)
+    old = created(operator)["id"]
+    assert operator.run("keys", "rotate", old, "--grace", "1h", "--yes").code == 0
+
+    shift = timedelta()
+    assert operator.run("keys", "finish", old, "--yes").code == 0
+
+    assert not rows_of(sandbox, "acme")[old].is_revoked
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0999 00:00:00 GMT"])
+def test_a_server_without_a_sane_clock_is_taken_to_have_the_one_here(
+    date: str, operator: Blnkctl, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda _: date)
+    old = created(operator)["id"]
+
+    assert operator.run("keys", "rotate", old, "--yes").code == 0
+    assert operator.run("keys", "finish", old, "--when-used", "--yes").code == 0
+    assert not rows_of(sandbox, "acme")[old].is_revoked
 
 
 def test_a_person_sees_what_became_of_each_key(operator: Blnkctl) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import BlnkctlError, Incomplete
 from blnkctl.domain.finishing import DrainRule, Verdict, judge
-from blnkctl.domain.keys import KeyStatus
+from blnkctl.domain.grace import LONGEST_GRACE
+from blnkctl.domain.keys import ApiKey, KeyStatus
 from blnkctl.domain.sinks import parse_sink
 from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase
 from blnkctl.usecases.guards import key_lock
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from blnkctl.usecases.revoke import RevokeKeys
     from blnkctl.usecases.secrets import VerifyKey
 
+_EXACT_TO = timedelta(seconds=2)  # a server's Date has whole seconds
 _MAY_GO = (KeyStatus.SUPERSEDED, KeyStatus.DEAD)
 
 
@@ -67,13 +70,21 @@ class FinishRotations:
         ours = self._succession(old.key.id, new.key.id)
         if ours is not None and ours.kind is SuccessionKind.MIGRATE:
             return Finishing(old, new, ours, Verdict.STAGED)
-        judged = None if ours is None else self._by_the_servers_clock(ours, viewpoint)
+        judged = None if ours is None else self._by_the_servers_clock(ours, new.key, viewpoint)
         return Finishing(old, new, ours, judge(old.key, new.key, judged, self.rule, viewpoint.now))
 
-    def _by_the_servers_clock(self, ours: Succession, viewpoint: Viewpoint) -> Succession:
-        """Tell by the server's clock what is due by the one here: a grace is as long where that is wrong."""
-        ahead = viewpoint.now - self.clock.now()
-        return ours if ours.due is None else replace(ours, due=ours.due + ahead)
+    def _by_the_servers_clock(self, ours: Succession, new: ApiKey, viewpoint: Viewpoint) -> Succession:
+        """Tell by the server's clock what is due by the one here: a grace is as long where that is wrong.
+
+        Nor is it shorter where the one here was set forward since: the server knows how old the new key is.
+        """
+        if ours.due is None or ours.promoted_at is None:
+            return ours
+        due, age = ours.due + (viewpoint.now - self.clock.now()), viewpoint.now - new.created_at
+        missing = min(ours.due - ours.promoted_at - age, LONGEST_GRACE)
+        if ours.new_id == new.id and missing > _EXACT_TO:
+            due = max(due, viewpoint.now + missing)
+        return replace(ours, due=due)
 
     def _succession(self, old_id: str, new_id: str) -> Succession | None:
         """Return what the journal says of a key that leads to this successor, be it through others."""
