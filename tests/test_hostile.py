@@ -261,6 +261,7 @@ def test_a_child_of_exec_dies_of_a_closed_pipe_as_others_do(machine: Blnkctl) ->
         ("keys", "import", "--from", "env-file:x#{}"),
         ("keys", "create", "{}", "--owner", "acme", "--scope", "ledgers:read"),
         ("owners", "add", "{}"),
+        ("keys", "create", "ci", "--owner", "acme", "--scope", "ledgers:read", "--reason", "leak of {}"),
         ("{}",),
     ],
     ids=" ".join,

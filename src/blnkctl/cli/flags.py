@@ -31,6 +31,8 @@ class Flags:
             raise UsageError(
                 f"--{name.replace('_', '-')} holds a control character, or bytes that are no UTF-8.", code="bad_text"
             )
+        if name == "reason":
+            _refuse_secret(str(value))
         if name == "output":
             self.output = check_format(str(value), "--output")
         elif name == "timeout":
@@ -41,6 +43,13 @@ class Flags:
             setattr(self.manners, name, True)
         else:
             setattr(self, name, str(value))
+
+
+def _refuse_secret(reason: str) -> None:
+    """Refuse what the journal and the report would keep in clear."""
+    from blnkctl.domain.secret import refuse_secret_word
+
+    refuse_secret_word(reason)
 
 
 def check_format(text: str, source: str) -> str:
