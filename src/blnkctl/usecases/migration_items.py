@@ -64,12 +64,20 @@ class Scene:
         return row is not None and not row.is_revoked and not row.is_expired(self.now)
 
     def changed(self, row: ApiKey) -> None:
-        """Take in a row that was made or revoked since."""
+        """Take in a row that was made or revoked since. Threads share this; each name is one thread's."""
         namesakes = [one for one in self.rows.get(row.name, ()) if one.id != row.id]
-        self.rows[row.name] = [*namesakes, row]
-        for one in self.rows[row.name]:
+        self._replace(row.name, [*namesakes, row])
+
+    def take_in(self, newer: Scene) -> None:
+        """Take in what a newer list showed."""
+        for name, namesakes in newer.rows.items():
+            self._replace(name, namesakes)
+
+    def _replace(self, name: str, namesakes: list[ApiKey]) -> None:
+        self.rows[name] = namesakes
+        for one in namesakes:
             self.successors.pop(one.id, None)
-        self.successors |= find_successors(self.rows[row.name], self.now)
+        self.successors |= find_successors(namesakes, self.now)
 
 
 def look(server: KeyServer, items: Sequence[Succession], now: datetime) -> Scene:
@@ -135,7 +143,7 @@ class MigrateItem:
     def _has_its_key(self, item: Succession, scene: Scene) -> bool:
         """Tell whether the new key can be gone on with; where its secret is lost, taking over revokes it."""
         if scene.find(item.old.name, item.new_id) is None:  # another process may have made it since the list
-            scene.rows |= look(self.server, [item], scene.now).rows
+            scene.take_in(look(self.server, [item], scene.now))
         made = scene.find(item.old.name, item.new_id)
         if made is None or not scene.is_live(made.name, made.id):
             return False
