@@ -15,7 +15,7 @@ from blnkctl.domain.keys import KeyStatus
 from blnkctl.domain.sinks import parse_sink
 from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase
 from blnkctl.usecases.guards import key_lock
-from blnkctl.usecases.rotate import Rotation, RotationPhase
+from blnkctl.usecases.rotations import Rotation, RotationPhase, as_revoked
 from blnkctl.usecases.successors import way_on_with
 from blnkctl.usecases.views import KeyView, Viewpoint
 
@@ -155,9 +155,7 @@ class FinishRotations:
         if one.succession is not None:
             ended = replace(one.succession, phase=SuccessionPhase.DONE, due=None, ended_at=now)
             self.journal.record_succession(ended)
-        key = replace(old.key, is_revoked=True, revoked_at=old.key.revoked_at or now)
-        revoked = replace(old, key=key, status=KeyStatus.REVOKED, superseded_by=None)
-        return Rotation(revoked, one.new, RotationPhase.DONE)
+        return Rotation(as_revoked(old, now), one.new, RotationPhase.DONE)
 
     def _left(self, one: Finishing) -> Rotation:
         if one.verdict is Verdict.PENDING:
