@@ -788,7 +788,6 @@ class Bench:
             server=self.server,
             journal=self.journal,
             locks=self.locks,
-            clock=self.clock,
             mint=MintKey(self.server, self.store, self.journal, self.locks, self.clock, signals),
             successor=self.carrier(),
             delivery=self.delivery,

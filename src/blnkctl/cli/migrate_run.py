@@ -168,7 +168,6 @@ def _migration(run: Run, order: MigrateOrder, headway: Headway, take_over: bool)
         server=wiring.server,
         journal=wiring.journal,
         locks=wiring.locks,
-        clock=wiring.clock,
         mint=mint,
         successor=carry,
         delivery=delivering,

@@ -26,7 +26,7 @@ from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:
     from blnkctl.domain.secret import Secret
-    from blnkctl.ports import Clock, Journal, KeyServer, Locks
+    from blnkctl.ports import Journal, KeyServer, Locks
     from blnkctl.usecases.adopt import AdoptSecret
     from blnkctl.usecases.deliver import DeliverSecret
     from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
@@ -103,7 +103,6 @@ class MigrateItem:
     server: KeyServer
     journal: Journal
     locks: Locks
-    clock: Clock
     mint: MintKey
     successor: CarrySuccessor
     delivery: DeliverSecret
@@ -171,7 +170,7 @@ class MigrateItem:
         mark = next_successor_mark(item.old.id, namesakes, item.expires_at)
         if mark is None:
             raise _no_mark_left(item.old)
-        self.delivery.check([(_recipient(item.old), [parse_sink(text) for text in item.sinks])])
+        self.delivery.check([(Recipient.succeeding(item.old), [parse_sink(text) for text in item.sinks])])
         spec = KeySpec(item.old.name, item.old.owner, item.scopes, with_mark(item.expires_at, mark))
         order = MintOrder(
             OperationKind.MIGRATE,
@@ -257,10 +256,6 @@ class MigrateItem:
     def _noted(self, item: Succession, problem: BlnkctlError) -> BlnkctlError:
         self.successor.noted(item, problem)
         return problem
-
-
-def _recipient(key: ApiKey) -> Recipient:
-    return Recipient(key.owner, key.name)
 
 
 def _gone(old: ApiKey) -> Incomplete:

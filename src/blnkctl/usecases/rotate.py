@@ -133,7 +133,7 @@ class RotateKeys:
         """
         self.store.check_readable()
         refuse_too_many(self.store, len(views))
-        planned = [(_recipient(view.key), self._specifier.sinks(view, request)) for view in views]
+        planned = [(Recipient.succeeding(view.key), self._specifier.sinks(view, request)) for view in views]
         require_sink(self.store, self.delivery, planned)
         self.delivery.check(planned)
 
@@ -207,7 +207,7 @@ class RotateKeys:
         if not found:
             return None
         sinks = self._specifier.sinks(old, request)
-        self.delivery.check([(_recipient(new.key), sinks)])
+        self.delivery.check([(Recipient.succeeding(new.key), sinks)])
         adopted = replace(
             self._specifier.begun(old.key, request, new.key.scopes, new.key.expires_at, sinks),
             phase=SuccessionPhase.STORED,
@@ -220,7 +220,7 @@ class RotateKeys:
         """Let it be delivered elsewhere than it was to be: a place may be what keeps it from its end."""
         if request.sinks is None or not ours.is_open:
             return ours
-        self.delivery.check([(_recipient(ours.old), request.sinks)])
+        self.delivery.check([(Recipient.succeeding(ours.old), request.sinks)])
         changed = replace(ours, sinks=tuple(str(sink) for sink in request.sinks))
         self.journal.record_succession(changed)
         return changed
@@ -268,7 +268,7 @@ class RotateKeys:
             raise revoked_already(old)
         spec = self._specifier.spec(scene, old.key, request)
         sinks = self._specifier.sinks(old, request)
-        self.delivery.check([(_recipient(old.key), sinks)])
+        self.delivery.check([(Recipient.succeeding(old.key), sinks)])
         succession = self._specifier.begun(old.key, request, spec.scopes, spec.expires_at, sinks)
         self.journal.record_succession(succession)
         order = MintOrder(
@@ -388,7 +388,3 @@ def _what_goes_on(old: KeyView, new: KeyView, succession: Succession) -> str:
     if succession.is_open:
         return f"Going on with the rotation of {old.key.id} to {new.key.id}."
     return f"{old.key.id} was rotated to {new.key.id} before; going on from there."
-
-
-def _recipient(key: ApiKey) -> Recipient:
-    return Recipient(key.owner, key.name)

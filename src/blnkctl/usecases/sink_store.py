@@ -239,7 +239,8 @@ class SinkStore(_NoEscrow):
         if known is not None:
             return next((secret for secret in found if secret.fingerprint() == known.fingerprint), None)
         form = self._form_of(entry)
-        return next((secret for secret in found if self._is_of(form, secret)), None)
+        slowly = self.find_slow_forms().matches
+        return next((secret for secret in found if form.is_of(secret, slowly)), None)
 
     def _form_of(self, entry: EntryName) -> StoredForm:
         owner = "" if self.operation is None else self.operation.owner
@@ -248,9 +249,6 @@ class SinkStore(_NoEscrow):
         if form is None or not form.is_comparable:
             raise _incomparable(entry)
         return form
-
-    def _is_of(self, form: StoredForm, secret: Secret) -> bool:
-        return self.find_slow_forms().matches(form, secret) if form.is_bcrypt else form.matches_at_once(secret)
 
 
 def as_used_by(store: SecretStore, operation: Operation) -> SecretStore:
