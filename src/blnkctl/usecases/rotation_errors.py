@@ -61,8 +61,8 @@ def came_no_further(problem: BlnkctlError, succession: Succession) -> BlnkctlErr
     if isinstance(problem, Incomplete | OutcomeUnknown):
         return problem
     return Incomplete(
-        f"{problem.message} The new key {succession.new_id} is in the store; the rotation of {succession.old.id} has"
-        " not come to its end.",
+        f"{problem.message} The secret of the new key {succession.new_id} is kept; the rotation of"
+        f" {succession.old.id} has not come to its end.",
         code=problem.code,
         hint=f"Mend that, then: {way_on_with(succession)}",
         target=succession.old.id,
