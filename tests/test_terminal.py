@@ -157,6 +157,18 @@ def test_a_passphrase_is_typed_twice_unseen_and_asked_for_when_it_is_needed(
         assert made(sandbox) == count
 
 
+def test_a_bar_makes_room_for_a_question(operator: Blnkctl, attend: Attend) -> None:
+    environment = {"BLNKCTL_STORE_DIR": str(operator.home / "wrapped")}
+    for command in (("store", "init"), CREATE):
+        assert operator.run(*command, env={**environment, "BLNKCTL_STORE_PASSPHRASE": PASSPHRASE}).code == 0
+    session = attend(operator, "keys", "rotate", "acme/billing", env=environment)
+    session.asked("Passphrase of the age store: ")
+    with pytest.raises(pexpect.TIMEOUT):
+        session.child.expect("Rotating", timeout=0.5)
+    session.types(PASSPHRASE)
+    assert session.ends() == 0
+
+
 def test_two_passphrases_that_differ_make_nothing(machine: Blnkctl, attend: Attend) -> None:
     machine.environment["BLNKCTL_STORE_DIR"] = str(machine.home / "wrapped")
     session = attend(machine, "store", "init")

@@ -2,7 +2,9 @@
 
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -122,6 +124,21 @@ def test_the_passphrase_is_asked_for_once_however_much_is_read(wrapped: Path) ->
         machine.store.check_writable(entry("canary-1"))
 
     assert asked == ["asked"]
+
+
+def test_the_passphrase_is_asked_for_once_however_many_threads_read(wrapped: Path) -> None:
+    asked: list[int] = []
+
+    def ask() -> Secret:
+        asked.append(1)
+        time.sleep(0.02)  # a person types while the other threads come
+        return Secret(PASSPHRASE)
+
+    store = open_machine(wrapped, ask=ask).store
+    with ThreadPoolExecutor(8) as pool:
+        secrets = list(pool.map(lambda _: store.get(entry()), range(32)))
+    assert len(asked) == 1
+    assert all(secret == Secret("s3cret") for secret in secrets)
 
 
 def test_nobody_is_asked_for_what_needs_no_reading(wrapped: Path) -> None:

@@ -51,7 +51,8 @@ from blnkctl.usecases.planning import MakePlan
 from blnkctl.usecases.recover import Recover, Recovered
 from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import ProveRevoked, RevokeKeys
-from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation
+from blnkctl.usecases.rotate import RotateKeys
+from blnkctl.usecases.rotations import RotateRequest, Rotation
 from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
 from blnkctl.usecases.successors import CarrySuccessor
 from blnkctl.usecases.views import KeyView
@@ -790,7 +791,6 @@ class Bench:
             server=self.server,
             journal=self.journal,
             locks=self.locks,
-            clock=self.clock,
             mint=MintKey(self.server, self.store, self.journal, self.locks, self.clock, signals),
             successor=self.carrier(),
             delivery=self.delivery,

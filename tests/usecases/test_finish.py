@@ -13,7 +13,7 @@ from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.receipts import Receipt
 from blnkctl.domain.successions import SuccessionPhase, Way
 from blnkctl.usecases.guards import key_lock
-from blnkctl.usecases.rotate import Rotation, RotationPhase
+from blnkctl.usecases.rotations import Rotation, RotationPhase
 from tests.usecases.fakes import URL, Bench, a_key, key_id, known_as
 from tests.usecases.test_rotate import OLD, SINK, a_bench, new_id
 

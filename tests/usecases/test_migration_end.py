@@ -1,10 +1,14 @@
 """Verifying what a migration made, and revoking the old rows days later."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from threading import Lock
 
 import pytest
 
+from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import ServerTrouble, StoreUnavailable, Unreachable, Unsupported
 from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import StorageScheme
@@ -45,6 +49,32 @@ def test_a_new_key_that_authenticates_with_what_the_store_gives_back_is_verified
     tally = bench.verify_migration()
     assert (tally.done, tally.errors) == (2, [])
     assert item(bench).verified_at == bench.clock.now()
+
+
+def test_secrets_that_are_in_another_store_since_are_read_one_by_one_where_that_takes_no_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = migrated()
+    known = bench.journal.find_known(URL, made_for(bench))
+    assert known is not None
+    alone = Lock()
+    met: list[bool] = []
+    read = bench.store.get
+
+    def get(entry: EntryName) -> Secret | None:
+        is_alone = alone.acquire(blocking=False)
+        met.append(is_alone)
+        time.sleep(0.001)
+        if is_alone:
+            alone.release()
+        return read(entry)
+
+    monkeypatch.setattr(bench.store, "get", get)
+    bench.store.takes_threads = False
+    held = bench.held
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: held.read(known), range(20)))
+    assert met == [True] * 20
 
 
 def test_what_is_not_recreated_yet_is_pending() -> None:

@@ -22,7 +22,7 @@ from blnkctl.domain.rotation import ScopeChange
 from blnkctl.domain.sinks import parse_sink
 from blnkctl.domain.successions import SuccessionPhase, Way
 from blnkctl.usecases.guards import key_lock, name_lock
-from blnkctl.usecases.rotate import RotateRequest, Rotation, RotationPhase
+from blnkctl.usecases.rotations import RotateRequest, Rotation, RotationPhase
 from tests.usecases.fakes import NOON, SCOPES, URL, Bench, a_key, answer_lost, key_id, known_as
 
 OLD = key_id(1)

@@ -37,7 +37,8 @@ from blnkctl.domain.times import add_duration, parse_moment
 from blnkctl.usecases.chains import ends_of_chains
 from blnkctl.usecases.guards import telling
 from blnkctl.usecases.listing import KeyReader, the_one
-from blnkctl.usecases.rotate import RotateKeys, RotateRequest, Rotation, RotationPhase
+from blnkctl.usecases.rotate import RotateKeys
+from blnkctl.usecases.rotations import RotateRequest, Rotation, RotationPhase
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 app = application("Replace keys.", "blnkctl keys rotate KEY")

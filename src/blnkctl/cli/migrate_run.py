@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -168,12 +169,11 @@ def _migration(run: Run, order: MigrateOrder, headway: Headway, take_over: bool)
         server=wiring.server,
         journal=wiring.journal,
         locks=wiring.locks,
-        clock=wiring.clock,
         mint=mint,
         successor=carry,
         delivery=delivering,
         elsewhere=made_elsewhere(run),
-        adopter=adopter(run),
+        adopter=replace(adopter(run), signals=wiring.unhurried),
         revoker=revoker(run),
         goal=order.goal,
         take_over=take_over,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from blnkctl.cli.run import Run
+from blnkctl.cli.terminal import Bar
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.system.memory import Thrift
 from blnkctl.usecases.headway import Tally
@@ -33,7 +34,7 @@ def _shown(run: Run, what: str) -> Iterator[Callable[[Tally], None]]:
     if run.flags.manners.quiet:
         yield lambda _tally: None
     elif run.terminal.is_watched:
-        with run.terminal.bar_shown(), _bar(what) as show:
+        with _bar(what) as (bar, show), run.terminal.bar_shown(bar):
             yield show
     else:
         yield _lines(run, what)
@@ -69,7 +70,7 @@ def _length(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[Tally], None]]:
+def _bar(what: str) -> Iterator[tuple[Bar, Callable[[Tally], None]]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -83,4 +84,4 @@ def _bar(what: str) -> Iterator[Callable[[Tally], None]]:
             told = describe(tally, monotonic() - started)
             bar.update(task, completed=tally.done + tally.failed, total=tally.total, told=told)
 
-        yield show
+        yield bar, show

@@ -19,7 +19,8 @@ from blnkctl.usecases.listing import KeyReader
 from blnkctl.usecases.mint import MintKey
 from blnkctl.usecases.refusal import AwaitRefusal
 from blnkctl.usecases.revoke import RevokeKeys
-from blnkctl.usecases.rotate import RotateKeys, Rotation
+from blnkctl.usecases.rotate import RotateKeys
+from blnkctl.usecases.rotations import Rotation
 from blnkctl.usecases.secrets import VerifyKey
 from blnkctl.usecases.successors import CarrySuccessor
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol
 
 from blnkctl.domain.errors import BlnkctlError, Declined
 from blnkctl.domain.names import harmless
@@ -25,6 +26,16 @@ class Manners:
     yes: bool = False
 
 
+class Bar(Protocol):
+    """What is drawn anew, again and again, and can be told not to be for a while."""
+
+    def start(self) -> None:
+        """Draw it."""
+
+    def stop(self) -> None:
+        """Wipe it away."""
+
+
 class Terminal:
     """A `Reporter` and a source of answers."""
 
@@ -32,7 +43,7 @@ class Terminal:
         self._environment = environment
         self.manners = manners
         self.has_lost_result = False
-        self._has_bar = False
+        self._bar: Bar | None = None
 
     @property
     def is_attended(self) -> bool:
@@ -70,7 +81,7 @@ class Terminal:
 
     def say_waiting(self, sentence: str) -> None:
         """Say what is waited for, unless a bar shows that something goes on."""
-        if not self._has_bar:
+        if self._bar is None:
             self.note(sentence)
 
     def tell(self, line: str) -> None:
@@ -108,13 +119,13 @@ class Terminal:
         return f"{colour}{text}{_PLAIN}" if self.has_colour else text
 
     @contextmanager
-    def bar_shown(self) -> Iterator[None]:
-        """Know that a bar shows that something goes on."""
-        self._has_bar = True
+    def bar_shown(self, bar: "Bar") -> Iterator[None]:
+        """Know that a bar shows that something goes on; a question stops it, and it goes on after the answer."""
+        self._bar = bar
         try:
             yield
         finally:
-            self._has_bar = False
+            self._bar = None
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -122,7 +133,7 @@ class Terminal:
         if self.manners.quiet:
             yield lambda _done, _total: None
         elif _is_terminal(sys.stderr):
-            with self.bar_shown(), _bar(what) as advance:
+            with _bar(what) as (bar, advance), self.bar_shown(bar):
                 yield advance
         else:
             yield self._lines(what)
@@ -147,19 +158,33 @@ class Terminal:
         from getpass import getpass
 
         try:
-            typed = getpass(prompt, stream=sys.stderr)
+            with self._room_for_a_question():
+                typed = getpass(prompt, stream=sys.stderr)
         except EOFError:
             raise Declined("The prompt was closed; nothing was sent.") from None
         return secret_from_text(typed, "the prompt")
 
     def ask_line(self, prompt: str) -> str:
         """Return a line that a person types."""
-        sys.stderr.write(prompt)
-        sys.stderr.flush()
-        line = sys.stdin.readline()
+        with self._room_for_a_question():
+            sys.stderr.write(prompt)
+            sys.stderr.flush()
+            line = sys.stdin.readline()
         if not line:
             self._say("")
         return line.strip()
+
+    @contextmanager
+    def _room_for_a_question(self) -> Iterator[None]:
+        bar = self._bar
+        if bar is None:
+            yield
+            return
+        bar.stop()
+        try:
+            yield
+        finally:
+            bar.start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +238,7 @@ def _is_on(environment: Mapping[str, str], name: str) -> bool:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str) -> Iterator[tuple[Bar, Callable[[int, int], None]]]:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -221,4 +246,4 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
         console=Console(stderr=True, width=min(os.get_terminal_size(2).columns, 100)), transient=True
     ) as bar:
         task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield bar, lambda done, total: bar.update(task, completed=done, total=total)

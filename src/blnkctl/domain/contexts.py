@@ -93,6 +93,11 @@ def check_keeps(kind: str | None, what: str) -> None:
         )
 
 
+def whereabouts(kind: str | None) -> str:
+    """Say where what a store of this kind was given is."""
+    return "in its sink" if kind == NO_STORE else "in the store"
+
+
 def check_keeps_admin_key(kind: str | None, context: str | None) -> None:
     """Know that a store can hold an admin key; None is the default one.
 

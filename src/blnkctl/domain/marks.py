@@ -79,11 +79,9 @@ def find_late_twins(rows: Iterable[ApiKey], now: datetime) -> dict[str, str]:
     """
     heirs_of = _live_heirs(rows, now)
     counted = {old_id: _counted(heirs).id for old_id, heirs in heirs_of.items()}
+    counting = set(counted.values())
     return {
-        heir.id: counted[old_id]
-        for old_id, heirs in heirs_of.items()
-        for heir in heirs
-        if heir.id not in counted.values()
+        heir.id: counted[old_id] for old_id, heirs in heirs_of.items() for heir in heirs if heir.id not in counting
     }
 
 
@@ -128,12 +126,12 @@ def _precedes(old: ApiKey, new: ApiKey) -> bool:
     return old.created_at < new.created_at
 
 
-def _descendants(id_: str, children: dict[str, list[str]]) -> list[str]:
-    seen: list[str] = []
+def _descendants(id_: str, children: dict[str, list[str]]) -> Iterable[str]:
+    seen: dict[str, None] = {}
     waiting = list(children.get(id_, ()))
     while waiting:
         child = waiting.pop()
         if child not in seen:
-            seen.append(child)
+            seen[child] = None
             waiting.extend(children.get(child, ()))
     return seen

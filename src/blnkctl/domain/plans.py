@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -69,12 +69,15 @@ def plan_owner(keys: Sequence[Judged], goal: Generation, sinks: Mapping[str, Seq
     """Return what becomes of each key of one owner on a server of the goal; `sinks` by id."""
     fates = [(one, _fate(one, goal)) for one in keys]
     dying = Counter(one.key.name for one, fate in fates if fate is None)
-    alive = [one.key for one, fate in fates if fate == "alive"]
+    alive: dict[str, list[ApiKey]] = defaultdict(list)
+    for one, fate in fates:
+        if fate == "alive":
+            alive[one.key.name].append(one.key)
     return [_item(one.key, fate, dying, alive, sinks.get(one.key.id, ())) for one, fate in fates]
 
 
 def _item(
-    key: ApiKey, fate: str | None, dying: Counter[str], alive: Iterable[ApiKey], sinks: Sequence[str]
+    key: ApiKey, fate: str | None, dying: Counter[str], alive: Mapping[str, Sequence[ApiKey]], sinks: Sequence[str]
 ) -> PlanItem:
     action = Action.RECREATE if fate is None else Action.SKIP
     reason = fate or "; ".join([_cause_of_death(key), *_oddities(key, dying, alive)])
@@ -101,11 +104,11 @@ def _cause_of_death(key: ApiKey) -> str:
     return "dead by 0.12.0" if key.scheme is StorageScheme.PLAINTEXT else "dead by 0.13.2"
 
 
-def _oddities(key: ApiKey, dying: Counter[str], alive: Iterable[ApiKey]) -> list[str]:
+def _oddities(key: ApiKey, dying: Counter[str], alive: Mapping[str, Sequence[ApiKey]]) -> list[str]:
     found = []
     if dying[key.name] > 1:
         found.append(f"duplicate name ({dying[key.name]} of them)")
-    newer = [one.id for one in alive if one.name == key.name and one.created_at > key.created_at]
+    newer = [one.id for one in alive.get(key.name, ()) if one.created_at > key.created_at]
     if newer:
         found.append(f"possible successor made elsewhere: {', '.join(newer)}")
     return found

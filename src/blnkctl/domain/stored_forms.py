@@ -5,6 +5,7 @@ Knows the forms that are compared at once. bcrypt takes a port, and 75 ms a comp
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from blnkctl.domain.keys import StorageScheme, classify_stored_form
@@ -39,6 +40,10 @@ class StoredForm:
             digest = hashlib.sha256(secret.reveal().encode()).hexdigest()
             return hmac.compare_digest(digest.encode(), _as_bytes(self.text))
         return hmac.compare_digest(_as_bytes(secret), _as_bytes(self.text))
+
+    def is_of(self, secret: Secret, slowly: Callable[["StoredForm", Secret], bool]) -> bool:
+        """Tell whether this is the stored form of a secret; `slowly` compares with bcrypt."""
+        return slowly(self, secret) if self.is_bcrypt else self.matches_at_once(secret)
 
 
 def _as_bytes(text: Secret) -> bytes:

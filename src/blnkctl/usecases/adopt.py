@@ -88,7 +88,7 @@ class AdoptSecret:
             forms = self._forms_of(views)
         for view in sorted(views, key=lambda view: view.status not in LIVE):
             form = forms.get(view.key.id)
-            if form is not None and self._matches(form, secret):
+            if form is not None and form.is_of(secret, self.slow_forms.matches):
                 return view
         ids = ", ".join(view.key.id for view in views[:5])
         raise GateTripped(
@@ -102,9 +102,6 @@ class AdoptSecret:
         ids = {view.key.id for view in views}
         owners = dict.fromkeys(view.key.owner for view in views)
         return {row.id: form for owner in owners for row, form in self.server.list_stored(owner) if row.id in ids}
-
-    def _matches(self, form: StoredForm, secret: Secret) -> bool:
-        return self.slow_forms.matches(form, secret) if form.is_bcrypt else form.matches_at_once(secret)
 
     def _is_stored(self, view: KeyView, secret: Secret) -> bool:
         known = self.journal.find_known(self.server.url, view.key.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from blnkctl.domain.servers import ServerUrl
 from blnkctl.domain.sinks import SinkAddress, SinkValues
 
 if TYPE_CHECKING:
+    from blnkctl.domain.keys import ApiKey
     from blnkctl.ports import Clock, Journal, Sink, Sinks
 
 _ID_TO_COME = "api_key_00000000-0000-4000-8000-{:012x}"
@@ -39,6 +40,11 @@ class Recipient:
     name: str
     id: str | None = None
 
+    @classmethod
+    def succeeding(cls, old: ApiKey) -> Recipient:
+        """Return the successor of a key, which is still to be made."""
+        return cls(old.owner, old.name)
+
 
 @dataclass(frozen=True, slots=True)
 class DeliverSecret:
@@ -56,14 +62,8 @@ class DeliverSecret:
         Raises:
             UsageError: a sink is refused, or two keys would land in the same place.
         """
-        taken: dict[str, Recipient] = {}
-        for number, (recipient, addresses) in enumerate(planned):
-            for address in addresses:
-                sink = self.open(address, recipient, number)
-                other = taken.setdefault(sink.target, recipient)
-                if other is not recipient:
-                    raise _same_place(sink.target, other, recipient)
-                sink.check()
+        for sink in self._apart(planned):
+            sink.check()
 
     def check_apart(self, planned: Iterable[tuple[Recipient, Sequence[SinkAddress]]]) -> None:
         """Know that no two keys would land in one place; each place is tried before its own key is made.
@@ -71,6 +71,11 @@ class DeliverSecret:
         Raises:
             UsageError: a sink is refused, or two keys would land in the same place.
         """
+        for _ in self._apart(planned):
+            pass
+
+    def _apart(self, planned: Iterable[tuple[Recipient, Sequence[SinkAddress]]]) -> Iterator[Sink]:
+        """Yield each sink that no other key would land in."""
         taken: dict[str, Recipient] = {}
         for number, (recipient, addresses) in enumerate(planned):
             for address in addresses:
@@ -78,6 +83,7 @@ class DeliverSecret:
                 other = taken.setdefault(sink.target, recipient)
                 if other is not recipient:
                     raise _same_place(sink.target, other, recipient)
+                yield sink
 
     def deliver(self, addresses: Sequence[SinkAddress], known: KnownKey, secret: Secret) -> list[Delivery]:
         """Deliver a secret to each sink; one that fails does not stop the next."""

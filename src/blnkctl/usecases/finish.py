@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from blnkctl.domain.keys import ApiKey, KeyStatus
 from blnkctl.domain.sinks import parse_sink
 from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase
 from blnkctl.usecases.guards import key_lock
-from blnkctl.usecases.rotate import Rotation, RotationPhase
+from blnkctl.usecases.rotations import Rotation, RotationPhase, as_revoked
 from blnkctl.usecases.successors import way_on_with
 from blnkctl.usecases.views import KeyView, Viewpoint
 
@@ -62,9 +62,15 @@ class FinishRotations:
     def weigh(self, views: Sequence[KeyView], viewpoint: Viewpoint) -> list[Finishing]:
         """Judge every superseded key among all views of one owner. Sends nothing."""
         by_id = {view.key.id: view for view in views}
-        pairs = [(view, by_id[view.superseded_by]) for view in views if view.superseded_by is not None]
-        judged = [self._judged(old, new, viewpoint) for old, new in pairs if old.status in _MAY_GO]
-        return [one for one in judged if one.old.status is KeyStatus.SUPERSEDED or _is_rotated_here(one)]
+        weighed = [self._weighed(view, by_id, viewpoint) for view in views]
+        return [one for one in weighed if one is not None]
+
+    def _weighed(self, old: KeyView, by_id: Mapping[str, KeyView], viewpoint: Viewpoint) -> Finishing | None:
+        """Judge one key among the views of its owner; None where no rotation of it is to be finished here."""
+        if old.superseded_by is None or old.status not in _MAY_GO:
+            return None
+        judged = self._judged(old, by_id[old.superseded_by], viewpoint)
+        return judged if old.status is KeyStatus.SUPERSEDED or _is_rotated_here(judged) else None
 
     def _judged(self, old: KeyView, new: KeyView, viewpoint: Viewpoint) -> Finishing:
         ours = self._succession(old.key.id, new.key.id)
@@ -128,12 +134,14 @@ class FinishRotations:
             Incomplete: the successor does not live any more.
         """
         views = self.reader.views_of(one.old.key.owner, viewpoint)
-        if any(view.key.id == one.old.key.id and view.key.is_revoked for view in views):
+        by_id = {view.key.id: view for view in views}
+        old = by_id.get(one.old.key.id)
+        if old is not None and old.key.is_revoked:
             return None
-        again = [found for found in self.weigh(views, viewpoint) if found.old.key.id == one.old.key.id]
-        if not again:
+        again = None if old is None else self._weighed(old, by_id, viewpoint)
+        if again is None:
             raise _successor_gone(one)
-        return again[0]
+        return again
 
     def _prove(self, one: Finishing) -> None:
         """Know that the successor's secret is here, and works.
@@ -160,9 +168,7 @@ class FinishRotations:
         if one.succession is not None:
             ended = replace(one.succession, phase=SuccessionPhase.DONE, due=None, ended_at=now)
             self.journal.record_succession(ended)
-        key = replace(old.key, is_revoked=True, revoked_at=old.key.revoked_at or now)
-        revoked = replace(old, key=key, status=KeyStatus.REVOKED, superseded_by=None)
-        return Rotation(revoked, one.new, RotationPhase.DONE)
+        return Rotation(as_revoked(old, now), one.new, RotationPhase.DONE)
 
     def _left(self, one: Finishing) -> Rotation:
         if one.verdict is Verdict.PENDING:

@@ -49,7 +49,9 @@ class FindMadeElsewhere:
         if not found:
             return None
         form = self._form_of(key)
-        return None if form is None else next((secret for secret in found if self._is_of(form, secret)), None)
+        if form is None:
+            return None
+        return next((secret for secret in found if form.is_of(secret, self.slow_forms.matches)), None)
 
     def known_as_listed(self, key: ApiKey, secret: Secret) -> KnownKey:
         """Return a listed key as the index is to know it, once its secret is here."""
@@ -70,6 +72,3 @@ class FindMadeElsewhere:
 
     def _form_of(self, key: ApiKey) -> StoredForm | None:
         return next((form for row, form in self.server.list_stored(key.owner) if row.id == key.id), None)
-
-    def _is_of(self, form: StoredForm, secret: Secret) -> bool:
-        return self.slow_forms.matches(form, secret) if form.is_bcrypt else form.matches_at_once(secret)

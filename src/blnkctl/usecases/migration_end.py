@@ -6,8 +6,9 @@ An old row is the way back if the server is rolled back: it goes only days after
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.errors import BlnkctlError, Incomplete
@@ -24,7 +25,9 @@ from blnkctl.usecases.views import KeyView
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from blnkctl.domain.operations import KnownKey
     from blnkctl.domain.probes import ServerProfile
+    from blnkctl.domain.secret import Secret
     from blnkctl.ports import Clock, Journal, KeyServer, Locks, SecretStore
     from blnkctl.usecases.revoke import RevokeKeys
     from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
@@ -98,8 +101,17 @@ class VerifyMigration:
         """
         self.store.check_readable()
         threads = self.threads if self.store.takes_threads else 1
-        promoted = (item for item in items if not item.is_open)
+        promoted = self._opened(item for item in items if not item.is_open)
         _Pass(self.server, self.clock, self.headway, threads, self._verify).run(promoted, progress, is_stopped)
+
+    def _opened(self, items: Iterator[Succession]) -> Iterator[Succession]:
+        """Read one secret now: a locked store asks in the main thread, which alone can be interrupted."""
+        first = next(items, None)
+        if first is None:
+            return items
+        with suppress(BlnkctlError):  # it is read again, and then counts
+            self._read(first)
+        return chain([first], items)
 
     def _verify(self, item: Succession, scene: Scene) -> None:
         problem = self._what_is_wrong(item, scene)
@@ -122,12 +134,15 @@ class VerifyMigration:
             return _not_verified(item, "it is not among the live keys of its owner")
         if made.scopes != item.scopes:
             return _not_verified(item, "it has other scopes than it was to have")
-        known = self.journal.find_known(self.server.url, made.id)
-        secret = None if known is None else self.held.read(known)
+        known, secret = self._read(item)
         if known is None or secret is None:
             return _not_verified(item, "its secret is not held here")
         verification = self.verifier.run(known, secret)
         return None if verification.authenticates else _not_verified(item, verification.reason)
+
+    def _read(self, item: Succession) -> tuple[KnownKey | None, Secret | None]:
+        known = None if item.new_id is None else self.journal.find_known(self.server.url, item.new_id)
+        return known, None if known is None else self.held.read(known)
 
 
 @dataclass(frozen=True, slots=True)

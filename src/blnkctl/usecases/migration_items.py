@@ -26,7 +26,7 @@ from blnkctl.usecases.views import KeyView
 
 if TYPE_CHECKING:
     from blnkctl.domain.secret import Secret
-    from blnkctl.ports import Clock, Journal, KeyServer, Locks
+    from blnkctl.ports import Journal, KeyServer, Locks
     from blnkctl.usecases.adopt import AdoptSecret
     from blnkctl.usecases.deliver import DeliverSecret
     from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
@@ -75,12 +75,20 @@ class Scene:
         return row is not None and self.generation is not None and row.scheme not in accepted
 
     def changed(self, row: ApiKey) -> None:
-        """Take in a row that was made or revoked since."""
+        """Take in a row that was made or revoked since. Threads share this; each name is one thread's."""
         namesakes = [one for one in self.rows.get(row.name, ()) if one.id != row.id]
-        self.rows[row.name] = [*namesakes, row]
-        for one in self.rows[row.name]:
+        self._replace(row.name, [*namesakes, row])
+
+    def take_in(self, newer: Scene) -> None:
+        """Take in what a newer list showed."""
+        for name, namesakes in newer.rows.items():
+            self._replace(name, namesakes)
+
+    def _replace(self, name: str, namesakes: list[ApiKey]) -> None:
+        self.rows[name] = namesakes
+        for one in namesakes:
             self.successors.pop(one.id, None)
-        self.successors |= find_successors(self.rows[row.name], self.now)
+        self.successors |= find_successors(namesakes, self.now)
 
 
 def look(server: KeyServer, items: Sequence[Succession], now: datetime) -> Scene:
@@ -106,7 +114,6 @@ class MigrateItem:
     server: KeyServer
     journal: Journal
     locks: Locks
-    clock: Clock
     mint: MintKey
     successor: CarrySuccessor
     delivery: DeliverSecret
@@ -158,7 +165,7 @@ class MigrateItem:
     def _has_its_key(self, item: Succession, scene: Scene) -> bool:
         """Tell whether the new key can be gone on with; where its secret is lost, taking over revokes it."""
         if scene.find(item.old.name, item.new_id) is None:  # another process may have made it since the list
-            scene.rows |= look(self.server, [item], scene.now).rows
+            scene.take_in(look(self.server, [item], scene.now))
         made = scene.find(item.old.name, item.new_id)
         if made is None or not scene.is_live(made.name, made.id):
             return False
@@ -186,7 +193,7 @@ class MigrateItem:
         mark = next_successor_mark(item.old.id, namesakes, item.expires_at)
         if mark is None:
             raise _no_mark_left(item.old)
-        self.delivery.check([(_recipient(item.old), [parse_sink(text) for text in item.sinks])])
+        self.delivery.check([(Recipient.succeeding(item.old), [parse_sink(text) for text in item.sinks])])
         spec = KeySpec(item.old.name, item.old.owner, item.scopes, with_mark(item.expires_at, mark))
         order = MintOrder(
             OperationKind.MIGRATE,
@@ -276,10 +283,6 @@ class MigrateItem:
     def _noted(self, item: Succession, problem: BlnkctlError) -> BlnkctlError:
         self.successor.noted(item, problem)
         return problem
-
-
-def _recipient(key: ApiKey) -> Recipient:
-    return Recipient(key.owner, key.name)
 
 
 def _gone(old: ApiKey) -> Incomplete:

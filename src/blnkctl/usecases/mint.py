@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.contexts import NO_STORE
+from blnkctl.domain.contexts import NO_STORE, whereabouts
 from blnkctl.domain.entries import EntryName, EscrowedKey
 from blnkctl.domain.errors import (
     RECOVER_HINT,
@@ -230,8 +230,8 @@ class MintKey:
             self.journal.close_operation(operation.id, "stored", key=known)
         except StoreUnavailable as problem:
             raise Incomplete(
-                f"The key {issued.key.id} was created and its secret is in the store, but that could not be recorded:"
-                f" {problem.message}",
+                f"The key {issued.key.id} was created and its secret is {whereabouts(operation.store)}, but that"
+                f" could not be recorded: {problem.message}",
                 code="not_recorded",
                 hint=f"Mend that, then: {RECOVER_HINT}",
                 target=issued.key.id,

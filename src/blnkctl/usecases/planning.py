@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,15 +80,16 @@ class MakePlan:
                 yield from self._of_owner(self.viewpoint.judge(list(by_owner[owner].values())))
 
     def _of_owner(self, views: Sequence[KeyView]) -> Iterator[PlannedKey]:
-        judged = [Judged(view.key, view.status, self._is_superseded(view, views)) for view in views]
+        by_id = {view.key.id: view.key for view in views}
+        judged = [Judged(view.key, view.status, self._is_superseded(view, by_id)) for view in views]
         items = plan_owner(judged, self.goal, {view.key.id: self._sinks_of(view) for view in views})
         for view, item in zip(views, items, strict=True):
             if self.selection.fits(view.key, view.status):
                 yield PlannedKey(view, item)
 
-    def _is_superseded(self, view: KeyView, views: Sequence[KeyView]) -> bool:
+    def _is_superseded(self, view: KeyView, by_id: Mapping[str, ApiKey]) -> bool:
         """Tell whether a key has its successor; one that was begun here and came to no end yet is gone on with."""
-        new = next((one.key for one in views if one.key.id == view.superseded_by), None)
+        new = by_id.get(view.superseded_by or "")
         return new is not None and not (new.scheme is scheme_of(self.goal) and self._is_under_way(view.key, new))
 
     def _is_under_way(self, key: ApiKey, new: ApiKey) -> bool:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from blnkctl.domain.contexts import NO_STORE
+from blnkctl.domain.contexts import NO_STORE, whereabouts
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import (
     RECOVER_HINT,
@@ -324,7 +324,8 @@ class Recover:
         store = self._store_of(operation)
         if store is not None and not self.dry_run:
             self._record(operation, row, self._read_anew(store, EntryName(self.server.url, row.id)))
-        message = f"{row.id} is live and its secret is {_where(operation)}.{self._outstanding(operation, row)}"
+        where = whereabouts(operation.store)
+        message = f"{row.id} is live and its secret is {where}.{self._outstanding(operation, row)}"
         return Recovered(operation, RecoverDecision.FINISHED, message)
 
     def _read_anew(self, store: SecretStore, entry: EntryName) -> Secret | None:
@@ -467,10 +468,6 @@ def _row_of_escrow(escrow: EscrowReading) -> ApiKey | None:
         revoked_at=None,
         scheme=StorageScheme.PLAINTEXT,
     )
-
-
-def _where(operation: Operation) -> str:
-    return "in its sink" if operation.store == NO_STORE else "in the store"
 
 
 def _store_away(operation: Operation) -> StoreUnavailable:

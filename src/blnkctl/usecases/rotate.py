@@ -1,35 +1,47 @@
 """Rotating a key: its successor is made, stored, proven and delivered before the old key may go.
 
-Weighs what is there, here and elsewhere; `successors` carries a succession on, `revoke` ends the old key. Knows no
-HTTP, no store's files, no terminal.
+Weighs what is there, here and elsewhere; `successor_specs` says what the new key is to be, `successors` carries a
+succession on, `revoke` ends the old key. Knows no HTTP, no store's files, no terminal.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.contexts import NO_STORE
-from blnkctl.domain.errors import BlnkctlError, Incomplete, OutcomeUnknown, UsageError
-from blnkctl.domain.keys import LIVE, ApiKey, KeySpec, KeyStatus
-from blnkctl.domain.marks import create_mark, find_successors, next_successor_mark, with_mark
+from blnkctl.domain.errors import BlnkctlError
+from blnkctl.domain.keys import LIVE, ApiKey, KeyStatus
+from blnkctl.domain.marks import find_successors
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import OperationKind
-from blnkctl.domain.rotation import ScopeChange, oddities, same_lifetime
-from blnkctl.domain.scopes import equals_full_access
-from blnkctl.domain.sinks import SinkAddress, parse_sink
-from blnkctl.domain.successions import Succession, SuccessionKind, SuccessionPhase, Way
+from blnkctl.domain.successions import Succession, SuccessionPhase, Way
 from blnkctl.usecases.chains import FindPair, Pair, Scene, gone
 from blnkctl.usecases.deliver import Recipient
 from blnkctl.usecases.guards import key_lock, name_lock, refuse_too_many, telling
 from blnkctl.usecases.mint import MintKey, MintOrder
 from blnkctl.usecases.revoke import HOPELESS, RevokeKeys
+from blnkctl.usecases.rotation_errors import (
+    begun_elsewhere,
+    came_no_further,
+    ended_not_replaced,
+    interrupted,
+    refuse_other_wishes,
+    revoked_already,
+    successor_ended,
+)
+from blnkctl.usecases.rotations import (
+    RotateRequest,
+    Rotation,
+    RotationPhase,
+    as_it_was_begun,
+    as_revoked,
+    as_superseded,
+)
 from blnkctl.usecases.sink_store import require_sink
-from blnkctl.usecases.successors import REJECTED, way_on_with
+from blnkctl.usecases.successor_specs import SpecifySuccessor
+from blnkctl.usecases.successors import REJECTED
 from blnkctl.usecases.views import KeyView, Viewpoint
 
 if TYPE_CHECKING:
@@ -42,45 +54,6 @@ if TYPE_CHECKING:
     from blnkctl.usecases.refusal import AwaitRefusal
     from blnkctl.usecases.secrets import HeldSecrets
     from blnkctl.usecases.successors import CarrySuccessor
-
-
-class RotationPhase(StrEnum):
-    """What became of one key's rotation."""
-
-    DONE = "done"
-    STAGED = "staged"
-    FAILED = "failed"
-    PENDING = "pending"
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """One key's outcome. `due` is when the old key may be revoked; `error` why it is not as it was to be."""
-
-    old: KeyView
-    new: KeyView | None
-    phase: RotationPhase
-    due: datetime | None = None
-    error: BlnkctlError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RotateRequest:
-    """How keys are to be rotated, checked already.
-
-    `sinks` None: those of the old key's receipts. `expires_at` None: the old key's lifetime anew. `expiring_before`:
-    the keys were selected because they end before that.
-    """
-
-    way: Way
-    grace: timedelta
-    change: ScopeChange = field(default_factory=ScopeChange)
-    expires_at: datetime | None = None
-    sinks: tuple[SinkAddress, ...] | None = None
-    take_over: bool = False
-    expiring_before: datetime | None = None
-    actor: str = ""
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +92,7 @@ class RotateKeys:
         for number, view in enumerate(views, 1):
             try:
                 if is_stopped():
-                    stopped = _interrupted(view)
+                    stopped = interrupted(view)
                 if stopped is not None:
                     raise stopped
                 outcomes.append(self.run(view, request, viewpoint))
@@ -160,7 +133,7 @@ class RotateKeys:
         """
         self.store.check_readable()
         refuse_too_many(self.store, len(views))
-        planned = [(_recipient(view.key), self._sinks_for(view, request)) for view in views]
+        planned = [(Recipient.succeeding(view.key), self._specifier.sinks(view, request)) for view in views]
         require_sink(self.store, self.delivery, planned)
         self.delivery.check(planned)
 
@@ -195,6 +168,10 @@ class RotateKeys:
     def _pairs(self, request: RotateRequest) -> FindPair:
         return FindPair(self.server.url, self.journal, request.way, request.expiring_before)
 
+    @property
+    def _specifier(self) -> SpecifySuccessor:
+        return SpecifySuccessor(self.server.url, self.journal, self.clock, self.approver, self.reporter)
+
     def _rotate(self, scene: Scene, pair: Pair, request: RotateRequest) -> Rotation:
         if pair.new is None:
             return self._begin(scene, pair.old, request)
@@ -202,7 +179,7 @@ class RotateKeys:
         succession = self._resumable(pair.old, pair.new, request)
         if succession is None:
             return self._take_over(scene, pair, request)
-        _refuse_other_wishes(pair.old.key, succession, request)
+        refuse_other_wishes(pair.old.key, succession, request)
         self.reporter.note(_what_goes_on(pair.old, pair.new, succession))
         return self._resume(scene, pair.old, succession, request)
 
@@ -229,10 +206,10 @@ class RotateKeys:
         found = self._find_made_elsewhere(old, new, request)
         if not found:
             return None
-        sinks = self._sinks_for(old, request)
-        self.delivery.check([(_recipient(new.key), sinks)])
+        sinks = self._specifier.sinks(old, request)
+        self.delivery.check([(Recipient.succeeding(new.key), sinks)])
         adopted = replace(
-            self._succession(old.key, request, new.key.scopes, new.key.expires_at, sinks),
+            self._specifier.begun(old.key, request, new.key.scopes, new.key.expires_at, sinks),
             phase=SuccessionPhase.STORED,
             new_id=new.key.id,
         )
@@ -243,7 +220,7 @@ class RotateKeys:
         """Let it be delivered elsewhere than it was to be: a place may be what keeps it from its end."""
         if request.sinks is None or not ours.is_open:
             return ours
-        self.delivery.check([(_recipient(ours.old), request.sinks)])
+        self.delivery.check([(Recipient.succeeding(ours.old), request.sinks)])
         changed = replace(ours, sinks=tuple(str(sink) for sink in request.sinks))
         self.journal.record_succession(changed)
         return changed
@@ -255,7 +232,7 @@ class RotateKeys:
             if new.known is None or not new.known.is_stored:
                 self.journal.remember([stored[0]])
             return True
-        secret = self.elsewhere.in_sinks(new.key, self._sinks_for(old, request))
+        secret = self.elsewhere.in_sinks(new.key, self._specifier.sinks(old, request))
         if secret is not None and self.store.kind == NO_STORE:
             self.journal.remember([self.elsewhere.known_as_listed(new.key, secret)])  # the sink goes on keeping it
         elif secret is not None:
@@ -286,13 +263,13 @@ class RotateKeys:
     def _begin(self, scene: Scene, old: KeyView, request: RotateRequest) -> Rotation:
         half_done = self._half_done(old)
         if half_done is not None:
-            request = _as_it_was_begun(half_done, request, scene.viewpoint.now)
+            request = as_it_was_begun(half_done, request, scene.viewpoint.now)
         elif old.status is KeyStatus.REVOKED:
-            raise _revoked(old)
-        spec = self._specify(scene, old.key, request)
-        sinks = self._sinks_for(old, request)
-        self.delivery.check([(_recipient(old.key), sinks)])
-        succession = self._succession(old.key, request, spec.scopes, spec.expires_at, sinks)
+            raise revoked_already(old)
+        spec = self._specifier.spec(scene, old.key, request)
+        sinks = self._specifier.sinks(old, request)
+        self.delivery.check([(Recipient.succeeding(old.key), sinks)])
+        succession = self._specifier.begun(old.key, request, spec.scopes, spec.expires_at, sinks)
         self.journal.record_succession(succession)
         order = MintOrder(
             OperationKind.ROTATE,
@@ -315,63 +292,6 @@ class RotateKeys:
         is_open = before is not None and before.is_open and before.way is Way.COMPROMISED
         return before if is_open and old.status is KeyStatus.REVOKED else None
 
-    def _specify(self, scene: Scene, key: ApiKey, request: RotateRequest) -> KeySpec:
-        now = scene.viewpoint.now
-        scopes = request.change.of(key)
-        if request.change:
-            self._weigh_scopes(key, scopes, scene.viewpoint)
-        for oddity in oddities(key.name, scopes):
-            self.reporter.warn(f"{key.id}: {oddity}")
-        expires_at = request.expires_at or same_lifetime(key, now)
-        namesakes = scene.namesakes(key)
-        mark = (
-            create_mark(namesakes, random.SystemRandom())
-            if request.way is Way.KEEP_OLD
-            else next_successor_mark(key.id, namesakes, expires_at)
-        )
-        if mark is None:
-            raise no_mark_left(key.id)
-        return KeySpec(key.name, key.owner, scopes, with_mark(expires_at, mark))
-
-    def _weigh_scopes(self, key: ApiKey, scopes: tuple[str, ...], viewpoint: Viewpoint) -> None:
-        is_wide = equals_full_access(scopes, viewpoint.generation)
-        if is_wide and not equals_full_access(key.scopes, viewpoint.generation):
-            self.approver.approve(
-                f"Rotate {key.id} to {', '.join(scopes)}?",
-                consequence="On this server these scopes equal full access: whoever holds the key can do everything.",
-            )
-
-    def _sinks_for(self, old: KeyView, request: RotateRequest) -> tuple[SinkAddress, ...]:
-        if request.sinks is not None:
-            return request.sinks
-        begun = self.journal.find_succession(self.server.url, old.key.id)
-        remembered = () if begun is None else begun.sinks
-        is_made = begun is not None and begun.is_open and begun.new_id is not None
-        texts = remembered if is_made else [receipt.sink for receipt in old.receipts] or remembered
-        return tuple(parse_sink(text) for text in texts)
-
-    def _succession(
-        self,
-        old: ApiKey,
-        request: RotateRequest,
-        scopes: tuple[str, ...],
-        expires_at: datetime,
-        sinks: Sequence[SinkAddress],
-    ) -> Succession:
-        return Succession(
-            server=str(self.server.url),
-            old=old,
-            kind=SuccessionKind.ROTATE,
-            way=request.way,
-            phase=SuccessionPhase.BEGUN,
-            scopes=scopes,
-            expires_at=expires_at,
-            started_at=self.clock.now(),
-            sinks=tuple(str(sink) for sink in sinks),
-            actor=request.actor,
-            reason=request.reason,
-        )
-
     # --- to its end ---------------------------------------------------------------------------
 
     def _carry_on(
@@ -388,7 +308,7 @@ class RotateKeys:
             promoted = self.successor.promoted(proven, due)
         except BlnkctlError as problem:
             phase = RotationPhase.FAILED if problem.code == REJECTED else RotationPhase.PENDING
-            return Rotation(old, self._as_known_now(new), phase, error=_came_no_further(problem, succession))
+            return Rotation(old, self._as_known_now(new), phase, error=came_no_further(problem, succession))
         return self._end(old, self._as_known_now(new), promoted, request)
 
     def _know_that_it_counts(self, scene: Scene, succession: Succession, new: KeyView | None) -> None:
@@ -398,7 +318,7 @@ class RotateKeys:
             Incomplete: it does not, or was revoked because it does not count.
         """
         if new is None or new.status not in LIVE:
-            raise _successor_ended(succession)
+            raise successor_ended(succession)
         counted = find_successors(scene.rows, scene.viewpoint.now).get(succession.old.id)
         if succession.is_open and succession.way is not Way.KEEP_OLD and counted not in (None, new.key.id):
             self._take_back(new, succession)
@@ -434,14 +354,14 @@ class RotateKeys:
             self._record_done(succession)
             return Rotation(old, new, RotationPhase.DONE)
         if request.way is Way.STAGED:
-            return Rotation(_as_superseded(old, succession), new, RotationPhase.STAGED, succession.due)
+            return Rotation(as_superseded(old, succession), new, RotationPhase.STAGED, succession.due)
         try:
             self.revoker.revoke_locked(old)
         except BlnkctlError as problem:
-            superseded = _as_superseded(old, succession)
+            superseded = as_superseded(old, succession)
             return Rotation(superseded, new, RotationPhase.PENDING, succession.due, problem)
         self._record_done(succession)
-        return Rotation(_as_revoked(old, self.clock.now()), new, RotationPhase.DONE)
+        return Rotation(as_revoked(old, self.clock.now()), new, RotationPhase.DONE)
 
     def _record_done(self, succession: Succession) -> None:
         self.journal.record_succession(
@@ -459,131 +379,12 @@ class RotateKeys:
             try:
                 minted = send()
             except BlnkctlError as problem:
-                raise _ended_not_replaced(problem, succession) from None
+                raise ended_not_replaced(problem, succession) from None
         rotation = self._carry_on(old, self.successor.stored(succession, minted), request, scene.viewpoint)
         return replace(rotation, error=rotation.error or unproven)
-
-
-def _interrupted(view: KeyView) -> Incomplete:
-    return Incomplete(
-        f"Interrupted before {view.key.id} was begun.",
-        code="interrupted",
-        hint="Run the same command again.",
-        target=view.key.id,
-    )
-
-
-def _as_revoked(view: KeyView, now: datetime) -> KeyView:
-    key = replace(view.key, is_revoked=True, revoked_at=view.key.revoked_at or now)
-    return replace(view, key=key, status=KeyStatus.REVOKED, superseded_by=None)
-
-
-def _as_superseded(view: KeyView, succession: Succession) -> KeyView:
-    status = KeyStatus.SUPERSEDED if view.status is KeyStatus.ACTIVE else view.status
-    return replace(view, status=status, superseded_by=succession.new_id)
 
 
 def _what_goes_on(old: KeyView, new: KeyView, succession: Succession) -> str:
     if succession.is_open:
         return f"Going on with the rotation of {old.key.id} to {new.key.id}."
     return f"{old.key.id} was rotated to {new.key.id} before; going on from there."
-
-
-def _recipient(key: ApiKey) -> Recipient:
-    return Recipient(key.owner, key.name)
-
-
-def _revoked(old: KeyView) -> UsageError:
-    successor = old.superseded_by
-    return UsageError(
-        f"{old.key.id} is revoked: there is nothing to rotate. Nothing was sent.",
-        code="key_revoked",
-        hint="Make a new key with: blnkctl keys create"
-        if successor is None
-        else f"Its successor lives; to rotate that: blnkctl keys rotate {successor}",
-        target=old.key.id,
-    )
-
-
-def _as_it_was_begun(half_done: Succession, request: RotateRequest, now: datetime) -> RotateRequest:
-    """Return the request as it was made at first, but for what was typed anew."""
-    expires_at = half_done.expires_at.replace(microsecond=0)
-    return replace(
-        request,
-        way=Way.COMPROMISED,
-        change=request.change or ScopeChange(replaced_by=half_done.scopes),
-        expires_at=request.expires_at or (expires_at if expires_at > now else None),
-        sinks=tuple(parse_sink(text) for text in half_done.sinks) if request.sinks is None else request.sinks,
-    )
-
-
-def _refuse_other_wishes(old: ApiKey, succession: Succession, request: RotateRequest) -> None:
-    """A key that was made cannot be changed, and what was delivered is delivered."""
-    if request.change and set(request.change.of(old)) != set(succession.scopes):
-        raise _made_already(succession, f"with the scopes {escape_unsafe(', '.join(succession.scopes))}", "rotate")
-    if request.sinks and not succession.is_open:
-        raise _made_already(succession, "and delivered", f"deliver {succession.new_id} --to")
-
-
-def _made_already(succession: Succession, how: str, way_on: str) -> UsageError:
-    then = f"blnkctl keys finish {succession.old.id}, then rotate again" if way_on == "rotate" else None
-    return UsageError(
-        f"The successor {succession.new_id} of {succession.old.id} is made already, {how}. Nothing was sent.",
-        code="rotated_already",
-        hint=f"Finish that rotation first: {then}" if then else f"blnkctl keys {way_on} SINK",
-        target=succession.old.id,
-    )
-
-
-def _came_no_further(problem: BlnkctlError, succession: Succession) -> BlnkctlError:
-    """Something was made: whatever stopped it, the rotation is incomplete, and not undone."""
-    if isinstance(problem, Incomplete | OutcomeUnknown):
-        return problem
-    return Incomplete(
-        f"{problem.message} The new key {succession.new_id} is in the store; the rotation of {succession.old.id} has"
-        " not come to its end.",
-        code=problem.code,
-        hint=f"Mend that, then: {way_on_with(succession)}",
-        target=succession.old.id,
-    )
-
-
-def _ended_not_replaced(problem: BlnkctlError, succession: Succession) -> BlnkctlError:
-    """The old key is revoked, and nothing took its place."""
-    message = f"{problem.message} The old key {succession.old.id} is revoked, and has no successor yet."
-    way_on = way_on_with(succession)
-    if isinstance(problem, OutcomeUnknown):
-        return OutcomeUnknown(message, code=problem.code, target=problem.target)
-    return Incomplete(message, code=problem.code, hint=f"Mend that, then: {way_on}", target=succession.old.id)
-
-
-def _successor_ended(succession: Succession) -> Incomplete:
-    return Incomplete(
-        f"The new key {succession.new_id} does not live any more; {succession.old.id} was left as it is.",
-        code="successor_gone",
-        hint=f"Rotate again: {way_on_with(succession)}",
-        target=succession.old.id,
-    )
-
-
-def begun_elsewhere(old_id: str, new_id: str, way: Way = Way.STAGED) -> Incomplete:
-    """Return the error for a rotation whose successor this machine cannot prove."""
-    flag = " --compromised" if way is Way.COMPROMISED else ""
-    return Incomplete(
-        f"{old_id} is being rotated elsewhere: its successor {new_id} is live, and its secret is not here.",
-        code="begun_elsewhere",
-        hint=f"Go on where it was begun; or revoke that successor and rotate anew: blnkctl keys rotate {old_id}{flag}"
-        " --take-over",
-        target=old_id,
-    )
-
-
-def no_mark_left(old_id: str) -> UsageError:
-    """Return the error for a key whose four attempts with one expiry are spent."""
-    return UsageError(
-        f"Four successors of {old_id} that expire in the same second were made before: no mark is left for a fifth."
-        " Nothing was sent.",
-        code="no_mark_left",
-        hint="Give another expiry with --expires.",
-        target=old_id,
-    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.contexts import NO_STORE
@@ -26,12 +28,16 @@ PAUSE = 2.5
 
 @dataclass(frozen=True, slots=True)
 class HeldSecrets:
-    """Reads secrets from the stores that the index names: a context may have been given another one since."""
+    """Reads secrets from the stores that the index names: a context may have been given another one since.
+
+    For any number of threads: where that other one takes none, they take turns.
+    """
 
     server: ServerUrl
     stores: Mapping[str, SecretStore]
     journal: Journal
     clock: Clock
+    _turn: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def of(self, known: KnownKey) -> Secret | None:
         """Return what a key's own store holds for it, if it is still what was put there.
@@ -53,8 +59,12 @@ class HeldSecrets:
         Raises:
             StoreUnavailable: it is another secret, or the store cannot be read.
         """
-        store = self.stores.get(known.store or "")
-        return None if store is None else _unchanged(store.get(EntryName(self.server, known.id)), known)
+        with self._turn:
+            store = self.stores.get(known.store or "")  # which may be built by this
+        if store is None:
+            return None
+        with nullcontext() if store.takes_threads else self._turn:
+            return _unchanged(store.get(EntryName(self.server, known.id)), known)
 
 
 def _unchanged(secret: Secret | None, known: KnownKey) -> Secret | None:

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.contexts import NO_STORE, check_keeps
-from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading, is_canary
+from blnkctl.domain.entries import EntryName, is_canary
 from blnkctl.domain.errors import BlnkctlError, StoreUnavailable, Unsupported, UsageError
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import Operation, Phase
-from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.sinks import SinkAddress, parse_sink
 from blnkctl.usecases.deliver import DeliverSecret, Recipient
+from blnkctl.usecases.no_escrow import NoEscrow
 
 if TYPE_CHECKING:
     from blnkctl.domain.generations import Generation
-    from blnkctl.domain.servers import ServerUrl
     from blnkctl.domain.stored_forms import StoredForm
     from blnkctl.ports import Journal, KeyServer, SecretStore, Sink, SlowForms
 
@@ -36,49 +35,6 @@ class _Place:
     sink: Sink
 
 
-class _NoEscrow:
-    """The half of a `SecretStore` that is about itself and its escrow: there is neither."""
-
-    kind = NO_STORE
-    store_id = NO_STORE
-    bulk_limit: int | None = None
-    takes_threads = False
-    settling_seconds = 0.0
-
-    def check_readable(self) -> None:
-        """Sinks that cannot be read back do not count in the first place."""
-
-    def entries(self, server: ServerUrl) -> Iterable[EntryName]:
-        """Return nothing: sinks are not searched."""
-        return ()
-
-    def sweep(self) -> None:
-        """Leave everything: a sink looks after itself at its next delivery."""
-
-    def reserve_escrow(self, operation: str) -> None:
-        """Reserve nothing."""
-
-    def write_escrow(self, operation: str, key: EscrowedKey, server: ServerUrl) -> None:
-        """Write nothing."""
-
-    def read_escrow(self, operation: str) -> EscrowReading:
-        """Find none."""
-        return EscrowReading(EscrowState.NONE)
-
-    def keep_sealed_escrow(self, operation: str, entry: EntryName) -> None:
-        """Keep nothing: none is ever sealed."""
-
-    def pending_escrows(self) -> list[str]:
-        """Return none."""
-        return []
-
-    def settle_escrow(self, operation: str, entry: EntryName, fingerprint: str | None) -> None:
-        """Settle nothing."""
-
-    def drop_escrow(self, operation: str) -> None:
-        """Drop nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Exchanged:
     """A sink, what it held, and what it was given instead."""
@@ -89,7 +45,7 @@ class _Exchanged:
 
 
 @dataclass(frozen=True)
-class SinkStore(_NoEscrow):
+class SinkStore(NoEscrow):
     """A `SecretStore` whose entries are the sinks of `operation`; without one, of the receipts in the index.
 
     `former` is what sinks held before an entry was put there.
@@ -239,7 +195,8 @@ class SinkStore(_NoEscrow):
         if known is not None:
             return next((secret for secret in found if secret.fingerprint() == known.fingerprint), None)
         form = self._form_of(entry)
-        return next((secret for secret in found if self._is_of(form, secret)), None)
+        slowly = self.find_slow_forms().matches
+        return next((secret for secret in found if form.is_of(secret, slowly)), None)
 
     def _form_of(self, entry: EntryName) -> StoredForm:
         owner = "" if self.operation is None else self.operation.owner
@@ -248,9 +205,6 @@ class SinkStore(_NoEscrow):
         if form is None or not form.is_comparable:
             raise _incomparable(entry)
         return form
-
-    def _is_of(self, form: StoredForm, secret: Secret) -> bool:
-        return self.find_slow_forms().matches(form, secret) if form.is_bcrypt else form.matches_at_once(secret)
 
 
 def as_used_by(store: SecretStore, operation: Operation) -> SecretStore:

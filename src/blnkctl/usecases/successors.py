@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import whereabouts
 from blnkctl.domain.entries import EntryName
 from blnkctl.domain.errors import RECOVER_HINT, BlnkctlError, Incomplete, StoreUnavailable
 from blnkctl.domain.operations import KnownKey
@@ -56,7 +57,7 @@ class CarrySuccessor:
         known, secret = self._read(succession)
         verification = self.verifier.run(known, secret)
         if verification.authenticates is None:
-            raise self._noted(succession, _undecided(succession, verification.reason))
+            raise self._noted(succession, _undecided(succession, known, verification.reason))
         if not verification.authenticates:
             raise self._take_back(succession, known, verification.reason)
         return self._recorded(replace(succession, phase=SuccessionPhase.PROVEN, problem=None))
@@ -152,10 +153,10 @@ def _state_of_old(succession: Succession) -> str:
     return f"the old key {succession.old.id} {what}"
 
 
-def _undecided(succession: Succession, reason: str) -> Incomplete:
+def _undecided(succession: Succession, known: KnownKey, reason: str) -> Incomplete:
     return Incomplete(
-        f"Whether the new key {succession.new_id} works is undecided: {reason}. It is in the store;"
-        f" {_state_of_old(succession)}.",
+        f"Whether the new key {succession.new_id} works is undecided: {reason}. It is"
+        f" {whereabouts(known.store)}; {_state_of_old(succession)}.",
         code="undecided",
         hint=f"To ask again, and go on from here: {way_on_with(succession)}",
         target=succession.new_id,
@@ -173,9 +174,10 @@ def _revoked_meanwhile(succession: Succession) -> Incomplete:
 
 def _not_held(succession: Succession) -> Incomplete:
     return Incomplete(
-        f"The secret of the new key {succession.new_id} is not in its store any more; {_state_of_old(succession)}.",
+        f"The secret of the new key {succession.new_id} is not where it was kept any more;"
+        f" {_state_of_old(succession)}.",
         code="secret_not_held",
-        hint="Bring the store back and run this again; or revoke the new key and make another: --take-over",
+        hint="Bring that back and run this again; or revoke the new key and make another: --take-over",
         target=succession.new_id,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
+from threading import Lock
 
 from blnkctl.adapters.age.layout import Layout, store_failed
 from blnkctl.domain.errors import StoreUnavailable
@@ -49,10 +50,14 @@ class IdentitySources:
 
 
 class Identities:
-    """Finds identities, asking for the passphrase only when nothing else opens a file, and at most once."""
+    """Finds identities, asking for the passphrase only when nothing else opens a file, and at most once.
+
+    Any number of threads may open files: the first of them asks, the others wait for what it is told.
+    """
 
     def __init__(self, sources: IdentitySources) -> None:
         self._sources = sources
+        self._one_at_a_time = Lock()
         self._opened: list[Identity] | None = None
         self._unwrapped: list[Identity] | None = None
         self._unwrapped_files: list[Path] = []
@@ -68,6 +73,10 @@ class Identities:
         Raises:
             StoreUnavailable: `identity_not_here`, `secret_store_locked`, or damaged.
         """
+        with self._one_at_a_time:
+            return self._open(content, what, store_id)
+
+    def _open(self, content: bytes, what: str, store_id: str) -> bytes:
         was_read_before = self._opened is not None
         ready = self._ready(store_id)
         try:
@@ -77,7 +86,7 @@ class Identities:
         except CannotOpen as problem:
             if was_read_before:  # a rekey may have exchanged the files since
                 self._opened = None
-                return self.open(content, what, store_id)
+                return self._open(content, what, store_id)
             wrapped = self._wrapped_files()
             if not wrapped:
                 raise (_cannot_open(what, problem) if ready else identity_not_here(what)) from None
