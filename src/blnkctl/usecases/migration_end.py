@@ -188,7 +188,7 @@ class FinishMigration:
 
 
 def _as_of_now(item: Succession, server: ServerUrl, journal: Journal) -> Succession:
-    """Return an item with the key that counts by now: a later plan or a rotation may have replaced the new key too."""
+    """Return an item with the key that counts by now: a later plan or a rotation may have replaced it."""
     seen, last = {item.old.id}, item
     while last.new_id is not None and last.new_id not in seen:
         seen.add(last.new_id)
