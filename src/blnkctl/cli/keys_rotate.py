@@ -281,5 +281,6 @@ def _consequence(way: Way, count: int) -> str | None:
 def _rotate(
     run: Run, rotation: RotateKeys, views: list[KeyView], request: RotateRequest, viewpoint: Viewpoint
 ) -> list[Rotation]:
+    run.is_gone_on_with = True
     with run.terminal.progress("Rotating") as advance:
         return rotation.run_all(views, request, viewpoint, advance, lambda: run.signals.received is not None)
