@@ -1,6 +1,7 @@
 """`keys rotate` and `keys finish` through the real program: what scripts and cron see, and where keys end up."""
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 
 from blnkctl.sandbox import Sandbox
 from blnkctl.system.clock import SystemClock
+from blnkctl.system.signals import Interrupted
 from tests.cli.stage import CREATE, created, data, error
 from tests.conftest import Blnkctl, Outcome, Secrets
 from tests.death import rows_of
@@ -169,17 +171,23 @@ def test_a_person_sees_what_became_of_each_key(operator: Blnkctl) -> None:
     assert row.split()[:2] == ["acme/billing", "staged"]
     assert row.split()[2:4] in (["in", "23h"], ["in", "24h"], ["in", "1d"])
     assert row.split()[-1] == old["id"]
-    assert "to revoke what is due: blnkctl keys finish" in shown.err
+    assert "To revoke what is due: blnkctl keys finish" in shown.err
 
 
-@pytest.mark.parametrize("way", ["--now", "--compromised"])
-def test_who_is_cut_off_is_told_before_it_is_asked(operator: Blnkctl, sandbox: Sandbox, way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ("--now", "Whoever still uses the old key is refused as soon as the new one works."),
+        ("--compromised", "The old key is revoked first: for over a minute, until the new one is delivered, nobody"),
+    ],
+)
+def test_who_is_cut_off_is_told_before_it_is_asked(operator: Blnkctl, sandbox: Sandbox, way: str, told: str) -> None:
     old = created(operator)
 
     declined = operator.run("keys", "rotate", "acme/billing", way)
 
     assert declined.code == 11
-    assert "Whoever still uses the old key is refused from then on." in declined.err
+    assert told in " ".join(declined.err.split())
     assert live(sandbox) == [old["id"]]
 
 
@@ -194,6 +202,25 @@ def test_a_compromised_key_is_revoked_proven_refused_and_replaced(
     assert (row["phase"], row["old"]["status"], live(sandbox)) == ("done", "revoked", [row["new"]["id"]])
     assert env_file.read_text() == f"BLNK_API_KEY={used_by(operator)}\n"
     assert 69.9 < time_passed.slept < 80
+
+
+def test_a_rotation_that_is_interrupted_names_what_goes_on_with_it(
+    operator: Blnkctl, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_clock: SystemClock, _seconds: float) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    old = created(operator)
+    with monkeypatch.context() as patch:
+        patch.setattr(SystemClock, "sleep", interrupt)
+        cut = operator.run("keys", "rotate", "acme/billing", "--compromised", "--yes")
+    assert (cut.code, live(sandbox)) == (130, [])
+    assert "To go on: blnkctl keys rotate acme/billing --compromised --yes" in cut.err
+
+    told = operator.run("recover")
+
+    assert f"Go on with: blnkctl keys rotate {old['id']}" in " ".join(told.err.split())
+    assert "Nothing is unfinished" not in told.err
 
 
 def test_scopes_and_expiry_are_changed_by_what_is_typed(operator: Blnkctl) -> None:

@@ -224,6 +224,9 @@ class Journal(Protocol):
     def open_successions(self, server: ServerUrl, plan: str, after: tuple[str, str], limit: int) -> list[Succession]:
         """Return those of a plan that are not promoted, by owner and old id, behind that pair."""
 
+    def open_rotations(self, server: ServerUrl) -> list[Succession]:
+        """Return the rotations whose new key is not in its place yet, by owner and old id."""
+
     def migrations(self, server: ServerUrl, after: tuple[str, str], limit: int) -> list[Succession]:
         """Return all that plans began, by owner and old id, behind that pair."""
 

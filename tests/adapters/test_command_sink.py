@@ -115,7 +115,7 @@ def test_a_program_that_fails_is_told_with_its_last_lines(terminal: Terminal) ->
     message = failure(shell("for i in 1 2 3 4; do echo line $i; done; cat; echo; exit 3", terminal))
 
     assert message.endswith(
-        f": it ended with 3, saying: line 3 / line 4 / {MASK}; whether the key is there is not known."
+        f": it ended with 3, saying: line 3 / line 4 / {MASK}; whether it took the key is not known."
     )
     assert terminal.lines == [*(f"sh: line {number}" for number in range(1, 5)), f"sh: {MASK}"]
 

@@ -468,6 +468,10 @@ class FakeJournal:
         everything = self.migrations(server, after, len(self.successions))
         return [one for one in everything if one.is_open and one.plan == plan][:limit]
 
+    def open_rotations(self, server: ServerUrl) -> list[Succession]:
+        begun = [one for one in self.successions.values() if one.kind is SuccessionKind.ROTATE and one.is_open]
+        return sorted(begun, key=lambda one: (one.old.owner, one.old.id))
+
     def migrations(self, server: ServerUrl, after: tuple[str, str], limit: int) -> list[Succession]:
         begun = [one for one in self.successions.values() if one.kind is SuccessionKind.MIGRATE]
         ordered = sorted(begun, key=lambda one: (one.old.owner, one.old.id))

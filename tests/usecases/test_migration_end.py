@@ -14,7 +14,7 @@ from blnkctl.domain.generations import Generation
 from blnkctl.domain.keys import StorageScheme
 from blnkctl.domain.probes import ProbeAnswer, ProbeVerdict
 from blnkctl.domain.secret import Secret
-from blnkctl.domain.successions import Succession, SuccessionPhase
+from blnkctl.domain.successions import Succession, SuccessionPhase, Way
 from blnkctl.usecases.migration_plan import MigrationItems, counted
 from tests.usecases.fakes import URL, Bench, a_key, key_id
 
@@ -118,6 +118,44 @@ def test_a_new_key_that_the_server_does_not_accept_is_not_verified() -> None:
     assert problem.code == "not_verified"
 
 
+def test_a_new_key_that_an_upgrade_killed_is_told_without_trying_it() -> None:
+    bench = Bench(Generation.FROM_0_12)
+    bench.server.rows.append(a_key(1, scheme=StorageScheme.PLAINTEXT, name="job-1"))
+    bench.migrate(bench.plan(Generation.FROM_0_12))
+    bench.server.generation = Generation.FROM_0_15
+    bench.effects.log.clear()
+    (problem,) = bench.verify_migration().errors
+    assert "refuses keys of its form (sha256)" in problem.message
+    assert "probe" not in bench.effects.log
+
+
+def migrated_twice() -> Bench:
+    """Return a bench whose one key was recreated after 0.12, and after 0.13.2 once more."""
+    bench = Bench(Generation.FROM_0_12)
+    bench.server.rows.append(a_key(1, scheme=StorageScheme.PLAINTEXT, name="job-1"))
+    bench.migrate(bench.plan(Generation.FROM_0_12))
+    bench.server.generation = Generation.FROM_0_15
+    bench.migrate(bench.plan())
+    return bench
+
+
+def test_a_key_that_was_recreated_twice_is_verified_and_finished_by_the_last_one() -> None:
+    bench = migrated_twice()
+    tally = bench.verify_migration()
+    assert (tally.done, tally.errors) == (2, [])
+    tally = bench.finish_migration(timedelta())
+    assert (tally.done, tally.errors) == (2, [])
+    last = bench.journal.successions[made_for(bench)].new_id
+    assert bench.server.live() == [last]
+
+
+def test_a_key_that_was_rotated_since_is_verified_by_the_last_one() -> None:
+    bench = migrated(1)
+    bench.rotate(made_for(bench), way=Way.NOW)
+    tally = bench.verify_migration()
+    assert (tally.done, tally.errors) == (1, [])
+
+
 def test_a_store_that_gives_back_another_secret_ends_it() -> None:
     bench = migrated(2)
     for entry in bench.store.held:
@@ -190,6 +228,15 @@ def test_an_old_row_whose_successor_does_not_live_any_more_stays(what: str) -> N
     tally = bench.finish_migration(timedelta())
     assert [problem.code for problem in tally.errors] == ["not_verified"]
     assert bench.server.live() == [key_id(1)]
+
+
+def test_an_old_row_stays_if_the_server_was_rolled_back_since() -> None:
+    bench = migrated(1)
+    bench.verify_migration()
+    bench.server.generation = Generation.FROM_0_13_0
+    (problem,) = bench.finish_migration(timedelta()).errors
+    assert "rolled back" in problem.message
+    assert len(bench.server.live()) == 2
 
 
 def test_an_old_row_that_is_revoked_already_gets_no_second_delete() -> None:

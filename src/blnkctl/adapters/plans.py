@@ -276,7 +276,8 @@ def _item(number: int, record: object) -> PlanItem:
     except _Wrong as wrong:
         raise _bad(f"Item {number}{_named(record)}: {wrong}") from None
     except UsageError as problem:
-        raise _bad(f"Item {number}{_named(record)}: {problem.message.rstrip('.')}", problem.hint) from None
+        said = problem.message.rstrip(".").removesuffix("; nothing was sent").removesuffix(". Nothing was sent")
+        raise _bad(f"Item {number}{_named(record)}: {said}", problem.hint) from None
 
 
 class _Wrong(Exception):

@@ -41,7 +41,7 @@ def deliver(ctx: typer.Context, keys: Keys = None, to: To = None) -> int:
     sinks = typed_sinks(run, to)
     if not sinks:
         hint = "Give --to SINK, such as --to env-file:/srv/billing/.env"
-        raise UsageError("Where to is missing; nothing was delivered.", code="no_sink", hint=hint)
+        raise UsageError("No place to deliver to was named; nothing was delivered.", code="no_sink", hint=hint)
     run.change_target()
     reader = secret_reader(run)
     held = {known.id: (known, secret) for known, secret in map(reader.run, words)}

@@ -141,8 +141,11 @@ def rotate(
         return run.finish(result_of([rotation.plan(view, request, viewpoint) for view in views]))
     _confirm(run, views, request, is_bulk=is_bulk)
     rotations = _rotate(run, rotation, views, request, viewpoint)
-    if any(one.phase is RotationPhase.STAGED for one in rotations):
-        run.terminal.note("What is staged works on until it is due; to revoke what is due: blnkctl keys finish")
+    staged = sum(one.phase is RotationPhase.STAGED for one in rotations)
+    if staged:
+        old = "The old key works on until it is due" if staged == 1 else "The old keys work on until they are due"
+        run.terminal.note(f"{old}: restart what reads its key only once.")
+        run.terminal.note("To revoke what is due: blnkctl keys finish")
     return run.finish(result_of(rotations))
 
 
@@ -262,13 +265,23 @@ def _confirm(run: Run, views: list[KeyView], request: RotateRequest, *, is_bulk:
     elif not ends_now:
         return
     what = escape_unsafe(views[0].full_name) if len(views) == 1 else f"these {len(views)} keys"
-    it = "the old key" if len(views) == 1 else "an old key"
-    consequence = f"Whoever still uses {it} is refused from then on." if ends_now else None
-    run.confirmer().approve(f"Rotate {what}?", consequence=consequence)
+    run.confirmer().approve(f"Rotate {what}?", consequence=_consequence(request.way, len(views)))
+
+
+def _consequence(way: Way, count: int) -> str | None:
+    """Say who is cut off, and when."""
+    if way is Way.COMPROMISED:
+        old = "The old key is" if count == 1 else "Each old key is"
+        return f"{old} revoked first: for over a minute, until the new one is delivered, nobody has a working key."
+    if way is Way.NOW:
+        old = "the old key" if count == 1 else "an old key"
+        return f"Whoever still uses {old} is refused as soon as the new one works."
+    return None
 
 
 def _rotate(
     run: Run, rotation: RotateKeys, views: list[KeyView], request: RotateRequest, viewpoint: Viewpoint
 ) -> list[Rotation]:
+    run.is_gone_on_with = True
     with run.terminal.progress("Rotating") as advance:
         return rotation.run_all(views, request, viewpoint, advance, lambda: run.signals.received is not None)

@@ -1,6 +1,7 @@
 """The error boundary: argv in, exit code out; every failure as words on standard error and, if asked, as JSON."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 
 import typer
@@ -67,7 +68,9 @@ def _finish(run: Run, code: int) -> int:
 
 def _interrupted(run: Run, arguments: list[str], number: int) -> int:
     message = "Interrupted. What was begun is recorded."
-    error = BlnkctlError(message, code="interrupted", hint="To settle it: blnkctl recover")
+    again = escape_unsafe(shlex.join(["blnkctl", *arguments]))
+    hint = f"To go on: {again}" if run.is_gone_on_with else "To settle it: blnkctl recover"
+    error = BlnkctlError(message, code="interrupted", hint=hint)
     run.terminal.fail(error)
     _output(run, arguments).write_failure(error)
     return 128 + number

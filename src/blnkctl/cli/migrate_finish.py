@@ -71,7 +71,7 @@ def _finisher(run: Run, after: timedelta) -> FinishMigration:
 def _confirm(run: Run, due: int) -> None:
     if not due:
         return
-    what = "this old row" if due == 1 else f"{due} old rows"
+    what = "one old row" if due == 1 else f"{due} old rows"
     run.confirmer().approve(
         f"Revoke {what}?", consequence="If the server is rolled back afterwards, the old keys do not work again."
     )

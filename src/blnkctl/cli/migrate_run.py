@@ -83,20 +83,23 @@ def run_plan(
     checked = _planned_now(run) if plan is None else read_plan(run, plan)
     items = MigrationItems(run.target.url, run.wiring.journal, checked)
     left = items.count_left()
+    if dry_run:
+        _check(run, checked, items, left)
     if dry_run or not left:
         return _end_before_it_began(run, checked, items)
     order = MigrateOrder(checked.digest, checked.header.goal, concurrency, canary_only, limit)
     total = min(left, 1 if canary_only else limit or left)
     headway = Headway(Tally(total), keep_going)
-    with telling("Nothing was sent."):
-        migration = _migration(run, order, headway, take_over)
-        migration.check()
+    migration = _migration(run, order, headway, take_over)
+    migration.check()
     _check(run, checked, items, left)
     _confirm(run, total, take_over)
     checked.check_unchanged()
     take_in(checked, run.target.url, run.wiring.journal, run.wiring.actor, run.flags.reason)
     with watched(run, "Migrating") as watch:
         migration.run(*watch)
+    if canary_only:
+        _tell_canary(run, items)
     return _end(run, checked, items, headway.tally, _same_command(run, checked, plan))
 
 
@@ -188,6 +191,15 @@ def _same_command(run: Run, checked: "Plan", plan: str | None) -> str:
     """Return the command line that goes on with this run."""
     made = [] if plan is not None else [str(checked.path)]
     return shlex.join(["blnkctl", *run.arguments, *made])
+
+
+def _tell_canary(run: Run, items: MigrationItems) -> None:
+    """Name the key that was made, so that it can be looked at."""
+    made = [item for item in items if item.promoted_at is not None]
+    if made:
+        last = max(made, key=lambda item: item.promoted_at or item.started_at)
+        name = escape_unsafe(f"{last.old.owner}/{last.old.name}")
+        run.terminal.note(f"{name} was recreated. Look at it: blnkctl keys show {last.new_id}")
 
 
 def _end(run: Run, checked: "Plan", items: MigrationItems, tally: Tally, command: str) -> int:

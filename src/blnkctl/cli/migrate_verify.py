@@ -43,6 +43,8 @@ def verify(ctx: typer.Context, plan: PlanOption = None) -> int:
     tell_summary(run, summary, "work")
     if summary["pending"] and not errors:
         errors = [_not_all(summary["pending"])]
+    if summary["done"] and not errors:
+        run.terminal.note("Next, days later, when nobody uses the old keys any more: blnkctl migrate finish")
     return run.finish(result_of(run, items, summary, errors))
 
 

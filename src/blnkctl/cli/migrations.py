@@ -87,6 +87,9 @@ def summary_of(tally: Tally) -> dict[str, int]:
 def tell_summary(run: Run, summary: dict[str, int], done: str) -> None:
     """Say the counts in a sentence."""
     total = sum(summary.values())
+    if not total:
+        run.terminal.note("No plan was run here for this server, or it recreates nothing.")
+        return
     failed, pending = summary["failed"], summary["pending"]
     rest = "".join(f", {count} {word}" for count, word in ((failed, "failed"), (pending, "pending")) if count)
     run.terminal.note(f"{summary['done']} of {total} {done}{rest}.")

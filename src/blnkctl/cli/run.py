@@ -30,6 +30,7 @@ class Run:
         self.terminal = Terminal(environment, self.flags.manners)
         self.signals = Interrupts(lambda: self.terminal.note("Finishing the step in flight; once more aborts it."))
         self.command = ""
+        self.is_gone_on_with = False  # by the same command, if it is interrupted
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Run:

@@ -25,9 +25,11 @@ from blnkctl.usecases.views import KeyView
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from blnkctl.domain.keys import ApiKey
     from blnkctl.domain.operations import KnownKey
     from blnkctl.domain.probes import ServerProfile
     from blnkctl.domain.secret import Secret
+    from blnkctl.domain.servers import ServerUrl
     from blnkctl.ports import Clock, Journal, KeyServer, Locks, SecretStore
     from blnkctl.usecases.revoke import RevokeKeys
     from blnkctl.usecases.secrets import HeldSecrets, VerifyKey
@@ -59,12 +61,11 @@ class _Pass:
         for _, numbered in groupby(in_batches(items), key=lambda one: one[0]):
             batch = [item for _, item in numbered]
             try:
-                scene = look(self.server, batch, profile.time_there(self.clock.now()))
+                scene = look(self.server, batch, profile.time_there(self.clock.now()), profile.generation)
             except BlnkctlError as problem:
                 for _ in batch:
                     self.headway.failed(problem)
                 continue
-            scene.generation = profile.generation
             yield from ((scene, item) for item in batch)
 
     def _do(self, piece: _Piece) -> None:
@@ -129,11 +130,14 @@ class VerifyMigration:
         self.journal.record_succession(replace(now, verified_at=verified_at, problem=why))
 
     def _what_is_wrong(self, item: Succession, scene: Scene) -> Incomplete | None:
+        item = _as_of_now(item, self.server.url, self.journal)
         made = scene.find(item.old.name, item.new_id)
         if made is None or not scene.is_live(made.name, made.id):
             return _not_verified(item, "it is not among the live keys of its owner")
         if made.scopes != item.scopes:
             return _not_verified(item, "it has other scopes than it was to have")
+        if scene.is_dead(made):
+            return _not_verified(item, _dead(made))
         known, secret = self._read(item)
         if known is None or secret is None:
             return _not_verified(item, "its secret is not held here")
@@ -189,12 +193,14 @@ class FinishMigration:
 
     def _revoke(self, item: Succession, scene: Scene) -> None:
         old = scene.find(item.old.name, item.old.id)
-        if not scene.is_live(item.old.name, item.new_id):
+        item = _as_of_now(item, self.server.url, self.journal)
+        made = scene.find(item.old.name, item.new_id)
+        if made is None or not scene.is_live(made.name, made.id):
             raise _not_verified(item, "it is not among the live keys of its owner any more")
-        if scene.is_dead(item.old.name, item.new_id):
-            raise _not_verified(item, "this server does not accept its form, and looks rolled back")
-        made = self.journal.find_known(self.server.url, str(item.new_id))
-        if made is not None and made.is_revoked:  # since the list, which takes minutes to be gone through
+        if scene.is_dead(made):
+            raise _not_verified(item, _dead(made))
+        new = self.journal.find_known(self.server.url, made.id)
+        if new is not None and new.is_revoked:  # since the list, which takes minutes to be gone through
             raise _not_verified(item, "it was revoked")
         if old is None:
             raise _not_verified(item, f"the old row {item.old.id} is gone: the server looks restored")
@@ -202,11 +208,28 @@ class FinishMigration:
         self.revoker.revoke_locked(KeyView(old, KeyStatus.DEAD, known=known))
 
 
+def _as_of_now(item: Succession, server: ServerUrl, journal: Journal) -> Succession:
+    """Return an item with the key that counts by now: a later plan or a rotation may have replaced it."""
+    seen, last = {item.old.id}, item
+    while last.new_id is not None and last.new_id not in seen:
+        seen.add(last.new_id)
+        later = journal.find_succession(server, last.new_id)
+        if later is None or later.is_open:
+            break
+        last = later
+    return replace(item, new_id=last.new_id, scopes=last.scopes)
+
+
+def _dead(made: ApiKey) -> str:
+    return f"this Core refuses keys of its form ({made.scheme}): it was upgraded or rolled back since"
+
+
 def _not_verified(item: Succession, why: str) -> Incomplete:
     return Incomplete(
         f"The new key {item.new_id}, for {item.old.id}, is not verified: {why}. The old row stays.",
         code="not_verified",
-        hint=f"Look at it: blnkctl keys show {item.new_id}. If it is lost, plan and run again: blnkctl migrate plan",
+        hint=f"Look at it: blnkctl keys show {item.new_id}. If it is lost, plan again, and run that:"
+        " blnkctl migrate plan --all-owners --out PLAN",
         target=item.old.id,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.errors import BlnkctlError, Incomplete
 from blnkctl.domain.generations import Generation
-from blnkctl.domain.keys import ApiKey, KeySpec, KeyStatus, StorageScheme, scheme_of
+from blnkctl.domain.keys import ApiKey, KeySpec, KeyStatus, StorageScheme, scheme_of, status_of
 from blnkctl.domain.marks import find_successors, next_successor_mark, with_mark
 from blnkctl.domain.names import escape_unsafe
 from blnkctl.domain.operations import OperationKind
@@ -48,8 +48,8 @@ class Scene:
     rows: dict[str, list[ApiKey]]
     owners_rows: int
     now: datetime
-    successors: dict[str, str] = field(default_factory=dict)
     generation: Generation | None = None
+    successors: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for namesakes in self.rows.values():
@@ -68,11 +68,9 @@ class Scene:
         row = self.find(name, key_id)
         return row is not None and not row.is_revoked and not row.is_expired(self.now)
 
-    def is_dead(self, name: str, key_id: str | None) -> bool:
-        """Tell whether a row is stored in a form that this server does not accept."""
-        row = self.find(name, key_id)
-        accepted = (StorageScheme.UNKNOWN, None if self.generation is None else scheme_of(self.generation))
-        return row is not None and self.generation is not None and row.scheme not in accepted
+    def is_dead(self, row: ApiKey) -> bool:
+        """Tell whether an upgrade killed a row, as far as it is known what the server is."""
+        return self.generation is not None and status_of(row, self.generation, self.now) is KeyStatus.DEAD
 
     def changed(self, row: ApiKey) -> None:
         """Take in a row that was made or revoked since. Threads share this; each name is one thread's."""
@@ -91,7 +89,9 @@ class Scene:
         self.successors |= find_successors(namesakes, self.now)
 
 
-def look(server: KeyServer, items: Sequence[Succession], now: datetime) -> Scene:
+def look(
+    server: KeyServer, items: Sequence[Succession], now: datetime, generation: Generation | None = None
+) -> Scene:
     """List the owner of some items, and keep only what is about their names.
 
     Raises:
@@ -104,7 +104,7 @@ def look(server: KeyServer, items: Sequence[Succession], now: datetime) -> Scene
         count += 1
         if row.name in names:
             rows.setdefault(row.name, []).append(row)
-    return Scene(rows, count, now)
+    return Scene(rows, count, now, generation)
 
 
 @dataclass(frozen=True, slots=True)

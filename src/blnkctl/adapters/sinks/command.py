@@ -16,7 +16,7 @@ from blnkctl.system.programs import Ended, run_within
 
 COMMAND_SECONDS = 60.0
 _QUOTED_LINES = 3
-_UNKNOWN = "whether the key is there is not known"
+_UNKNOWN = "whether it took the key is not known"
 
 
 class CommandSink:

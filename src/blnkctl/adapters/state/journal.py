@@ -208,6 +208,15 @@ class StateFile:
         condition = "AND plan = ? AND phase IN ('begun', 'stored', 'proven')"
         return self._migrations(condition, (str(server), *after, plan, limit))
 
+    def open_rotations(self, server: ServerUrl) -> list[Succession]:
+        """Return the rotations whose new key is not in its place yet, by owner and old id."""
+        rows = self._database.read(
+            f"SELECT {SUCCESSION} FROM successions WHERE server = ? AND kind = 'rotate'"
+            " AND phase IN ('begun', 'stored', 'proven') ORDER BY owner, old_id",
+            (str(server),),
+        )
+        return self._database.understood(to_succession, rows)
+
     def migrations(self, server: ServerUrl, after: tuple[str, str], limit: int) -> list[Succession]:
         """Return all that plans began, by owner and old id, behind that pair."""
         return self._migrations("", (str(server), *after, limit))
