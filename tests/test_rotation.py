@@ -221,6 +221,7 @@ def test_a_rotation_that_is_interrupted_names_what_goes_on_with_it(
 
     assert f"Go on with: blnkctl keys rotate {old['id']}" in " ".join(told.err.split())
     assert "Nothing is unfinished" not in told.err
+    assert "1 unfinished rotation" in operator.run("doctor").out
 
 
 def test_scopes_and_expiry_are_changed_by_what_is_typed(operator: Blnkctl) -> None:

@@ -30,9 +30,10 @@ CHANGES = pytest.mark.parametrize(
         (*CREATE, "--allow-duplicate"),
         ("keys", "revoke", "acme/billing", "--owner", "acme", "--yes", "-o", "json"),
         ("owners", "add", "globex", "-o", "json"),
+        ("keys", "rotate", "acme/billing", "-o", "json"),
         ("recover", "-o", "json"),
     ],
-    ids=["create", "revoke", "owners add", "recover"],
+    ids=["create", "revoke", "owners add", "rotate", "recover"],
 )
 BY_THE_INDEX = pytest.mark.parametrize(
     "command",

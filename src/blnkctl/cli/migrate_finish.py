@@ -48,7 +48,7 @@ def finish(
         _confirm(run, sum(past))
         with watched(run, "Revoking old rows") as watch:
             finishing.run(items, *watch)
-    else:
+    elif tally.total:
         run.terminal.note(f"No key whose old row is left was recreated {after} ago or longer: nothing is due.")
     summary = summary_of(tally)
     tell_summary(run, summary, "old rows are revoked")

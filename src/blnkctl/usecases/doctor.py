@@ -97,10 +97,14 @@ class Examine:
 
     def _journal(self) -> Check:
         pending = self.journal.open_operations()
-        if not pending:
-            return Check("journal", CheckStatus.OK, "nothing is unfinished")
-        message = f"{len(pending)} unfinished operation{'s' if len(pending) > 1 else ''}"
-        return Check("journal", CheckStatus.WARN, message, RECOVER_HINT)
+        if pending:
+            message = f"{len(pending)} unfinished operation{'s' if len(pending) > 1 else ''}"
+            return Check("journal", CheckStatus.WARN, message, RECOVER_HINT)
+        rotations = len(self.journal.open_rotations(self.server.url))
+        if rotations:
+            message = f"{rotations} unfinished rotation{'s' if rotations > 1 else ''}"
+            return Check("journal", CheckStatus.WARN, message, "See which: blnkctl recover")
+        return Check("journal", CheckStatus.OK, "nothing is unfinished")
 
     def _owners(self) -> Check:
         count = len(self.owners())

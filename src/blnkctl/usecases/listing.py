@@ -188,6 +188,7 @@ class KeyReader:
         if isinstance(word, FullName):
             owners = [owner for owner in owners if owner in word.possible_owners()]
         if not owners:
+            self.journal.known_keys(self.server.url)  # if it cannot be read, that is why no owner is known
             raise _name_the_owner(word)
         return owners
 
