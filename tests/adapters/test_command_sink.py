@@ -18,6 +18,7 @@ from blnkctl.domain.errors import SinkFailed, SinkRefused
 from blnkctl.domain.secret import MASK, Secret
 from blnkctl.system.programs import KEPT_OUTPUT
 from tests.adapters.sink_kinds import SECRET
+from tests.keyring_daemon import wait_until
 
 HELD_BACK = {
     "BLNKCTL_ADMIN_KEY": "the-admin-key",
@@ -135,7 +136,8 @@ def test_a_program_that_takes_too_long_is_stopped_with_all_it_started(
 
     assert "it was stopped, as it did not end within 0.2 s" in message
     assert time.monotonic() - began < 10
-    assert not is_running(int((tmp_path / "pid").read_text()))
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not is_running(pid), "it has ended")
 
 
 def is_running(group: int) -> bool:

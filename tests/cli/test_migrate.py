@@ -160,6 +160,16 @@ def test_a_migration_recreates_verifies_and_in_the_end_revokes(
     assert ledger.live() == ["billing", "billing", "ci", "web"]
 
 
+def test_what_is_finished_is_verified_again_only_by_its_plan(
+    upgraded: Blnkctl, ledger: Ledger, clock: FastTime
+) -> None:
+    for verb, options in (("run", ()), ("verify", ()), ("finish", ("--yes",))):
+        clock.pass_by(TWO_DAYS)
+        well(migrate(upgraded, verb, *options))
+    assert counts(well(migrate(upgraded, "verify"))) == (0, 0, 0)
+    assert counts(well(migrate(upgraded, "verify", "--plan", plan_of(upgraded)))) == (4, 0, 0)
+
+
 def test_without_a_plan_one_is_made_written_and_its_path_told(machine: Blnkctl, ledger: Ledger) -> None:
     ledger.becomes("0.15.2")
     declined = machine.run("migrate", "run", "-o", "json")

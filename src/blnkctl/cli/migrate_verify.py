@@ -1,5 +1,7 @@
 """`blnkctl migrate verify`."""
 
+from dataclasses import replace
+
 import typer
 
 from blnkctl.cli.held import held_secrets
@@ -26,13 +28,13 @@ def verify(ctx: typer.Context, plan: PlanOption = None) -> int:
     """Ask of each new key: is it listed with the scopes that it was to have, and does the server accept its secret?
 
     The secret is the one that the store gives back. The request leaves no trace of use. Only what was verified here
-    may be finished.
+    may be finished. Without --plan, what was finished is not asked for again.
 
     Exit codes: 0 every one works, 5 secrets cannot be read here, 8 some do not, or are not recreated yet.
     """
     run = Run.of(ctx)
     wiring = run.wiring
-    items = items_of(run, plan)
+    items = replace(items_of(run, plan), is_unfinished_only=plan is None)
     tally = Tally(sum(1 for _ in items))
     verification = VerifyMigration(
         wiring.server, wiring.store, wiring.journal, wiring.clock, held_secrets(run), verifier(run), Headway(tally)

@@ -20,11 +20,15 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class MigrationItems:
-    """The items that are recreated: those of a plan; without one, all that plans began on this server."""
+    """The items that are recreated: those of a plan; without one, all that plans began on this server.
+
+    `is_unfinished_only`: without a plan, only those whose old row was not revoked yet.
+    """
 
     server: ServerUrl
     journal: Journal
     plan: Plan | None = None
+    is_unfinished_only: bool = False
 
     def __iter__(self) -> Iterator[Succession]:
         return self._of_journal() if self.plan is None else self._of_plan(self.plan)
@@ -37,7 +41,9 @@ class MigrationItems:
         after = ("", "")
         while page := self.journal.migrations(self.server, after, _PAGE):
             after = (page[-1].old.owner, page[-1].old.id)
-            yield from page
+            yield from (
+                item for item in page if not self.is_unfinished_only or item.phase is not SuccessionPhase.DONE
+            )
 
     def _of_plan(self, plan: Plan) -> Iterator[Succession]:
         return (begun or begun_by(item, self.server, plan) for item, begun in self._begun(plan))
