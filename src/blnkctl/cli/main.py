@@ -1,7 +1,6 @@
 """The error boundary: argv in, exit code out; every failure as words on standard error and, if asked, as JSON."""
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 
 import typer
@@ -67,8 +66,10 @@ def _finish(run: Run, code: int) -> int:
 
 
 def _interrupted(run: Run, arguments: list[str], number: int) -> int:
+    from shlex import join  # here, as every command would pay for it
+
     message = "Interrupted. What was begun is recorded."
-    again = escape_unsafe(shlex.join(["blnkctl", *arguments]))
+    again = escape_unsafe(join(["blnkctl", *arguments]))
     hint = f"To go on: {again}" if run.is_gone_on_with else "To settle it: blnkctl recover"
     error = BlnkctlError(message, code="interrupted", hint=hint)
     run.terminal.fail(error)
