@@ -170,6 +170,18 @@ def test_what_is_finished_is_verified_again_only_by_its_plan(
     assert counts(well(migrate(upgraded, "verify", "--plan", plan_of(upgraded)))) == (4, 0, 0)
 
 
+def test_a_plan_that_is_there_is_replaced_only_when_that_is_confirmed(machine: Blnkctl) -> None:
+    words = ("migrate", "plan", "--all-owners", "--for-core", "0.15.2", "--out", plan_of(machine))
+    well(machine.run(*words))
+    edit_plan(machine, lambda item: item.update(action="skip"))
+    edited = Path(plan_of(machine)).read_bytes()
+    declined = machine.run(*words)
+    assert (declined.code, Path(plan_of(machine)).read_bytes()) == (11, edited)
+    assert "what was edited in it is lost" in declined.err
+    well(machine.run(*words, "--yes"))
+    assert Path(plan_of(machine)).read_bytes() != edited
+
+
 def test_without_a_plan_one_is_made_written_and_its_path_told(machine: Blnkctl, ledger: Ledger) -> None:
     ledger.becomes("0.15.2")
     declined = machine.run("migrate", "run", "-o", "json")
