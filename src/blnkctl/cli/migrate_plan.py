@@ -86,8 +86,8 @@ def plan(
     Before 0.12 the server lists no keys. The database does: below is the SQL of the export and of the owners' list.
     Of a stored key it tells the shape alone, so that no secret leaves the database.
 
-    Exit codes: 0 planned, 2 a bad version, export or selector, 8 an owner could not be listed, 11 a plan that is there
-    was not to be replaced, 12 Core before 0.12 without --from-csv.
+    Exit codes: 0 planned, 2 a bad version, export or selector, 8 an owner could not be listed, 11 a plan that is
+    there was not to be replaced, 12 Core before 0.12 without --from-csv.
     """
     run = Run.of(ctx)
     goal = None if for_core is None else Generation.of_version(for_core)
