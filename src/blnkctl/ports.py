@@ -93,6 +93,9 @@ class SecretStore(Protocol):
     def store_id(self) -> str:
         """Which store this is, for the journal: the same through a rekey, another after a new `init`."""
 
+    def used_by(self, operation: Operation) -> "SecretStore":
+        """Return the store as an operation uses it: where there is none, its entries are the operation's sinks."""
+
     def writing(self) -> AbstractContextManager[None]:
         """Keep whatever would change the store's keys out while a secret is on its way into it.
 

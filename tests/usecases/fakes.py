@@ -293,6 +293,9 @@ class FakeStore:
         self.on_confirm: Callable[[], object] = lambda: None
         self._effects = effects
 
+    def used_by(self, operation: Operation) -> "FakeStore":
+        return self
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         yield
@@ -677,7 +680,7 @@ class Bench:
             reporter=self.reporter,
             delivery=self.delivery,
             held=self.held,
-            elsewhere=FindMadeElsewhere(self.server, self.store, self.delivery, self.slow_forms, self.clock),
+            find_elsewhere=self.elsewhere,
         ).run(request or a_request())
 
     def recover(self, *, abandon_escrow: bool = False, dry_run: bool = False) -> list[Recovered]:

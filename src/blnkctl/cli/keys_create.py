@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blnkctl.cli.adoption import made_elsewhere
 from blnkctl.cli.completers import complete_owner, complete_scopes
 from blnkctl.cli.formats import Record, key_record
 from blnkctl.cli.held import held_secrets
@@ -20,6 +19,9 @@ from blnkctl.domain.scopes import check_typed_scopes
 from blnkctl.domain.times import add_duration, parse_moment
 from blnkctl.usecases.create import CreateKey, CreateRequest, CreateResult
 from blnkctl.usecases.targets import Target
+
+if TYPE_CHECKING:
+    from blnkctl.usecases.made_elsewhere import FindMadeElsewhere
 
 app = application("Create a key.", "blnkctl keys create NAME --owner O --scope R:A")
 DEFAULT_LIFETIME = "90d"
@@ -166,8 +168,14 @@ def _creation(run: Run) -> CreateKey:
         reporter=run.terminal,
         delivery=delivery(run),
         held=held_secrets(run),
-        elsewhere=made_elsewhere(run),
+        find_elsewhere=lambda: _made_elsewhere(run),
     )
+
+
+def _made_elsewhere(run: Run) -> "FindMadeElsewhere":
+    from blnkctl.cli.adoption import made_elsewhere  # here, as only a key that is there already asks for it
+
+    return made_elsewhere(run)
 
 
 def _record(result: CreateResult) -> Record:

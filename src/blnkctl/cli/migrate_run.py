@@ -24,13 +24,12 @@ from blnkctl.domain.scopes import equals_full_access
 from blnkctl.domain.sinks import SinkAddress, parse_sink
 from blnkctl.domain.times import add_duration
 from blnkctl.usecases.deliver import Recipient
-from blnkctl.usecases.guards import refuse_too_many, telling
+from blnkctl.usecases.guards import refuse_too_many, require_sink, telling
 from blnkctl.usecases.headway import Headway, Tally
 from blnkctl.usecases.migrate import MigrateKeys, MigrateOrder
 from blnkctl.usecases.migration_items import MigrateItem
 from blnkctl.usecases.migration_plan import MigrationItems, counted, refuse_what_is_past, take_in
 from blnkctl.usecases.mint import MintKey
-from blnkctl.usecases.sink_store import require_sink
 from blnkctl.usecases.successors import CarrySuccessor
 
 if TYPE_CHECKING:

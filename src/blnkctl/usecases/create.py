@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from shlex import quote
@@ -31,11 +31,12 @@ from blnkctl.usecases.escrows import settle_escrows
 from blnkctl.usecases.guards import (
     name_lock,
     refuse_insecure,
+    require_list,
+    require_sink,
     telling,
 )
 from blnkctl.usecases.mint import MintKey, MintOrder
 from blnkctl.usecases.secrets import HeldSecrets
-from blnkctl.usecases.sink_store import require_list, require_sink
 from blnkctl.usecases.views import KeyView, Viewpoint, index_by_id
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class CreateKey:
     reporter: Reporter
     delivery: DeliverSecret
     held: HeldSecrets
-    elsewhere: FindMadeElsewhere
+    find_elsewhere: Callable[[], FindMadeElsewhere]
 
     def run(self, request: CreateRequest) -> CreateResult:
         """Create the key.
@@ -219,11 +220,12 @@ class CreateKey:
     def _take_from_sinks(self, request: CreateRequest, existing: KeyView) -> CreateResult:
         """Without a store it is the sinks that know a key which this machine does not."""
         result = CreateResult(existing, changed=False)
-        secret = self.elsewhere.in_sinks(existing.key, request.sinks)
+        elsewhere = self.find_elsewhere()
+        secret = elsewhere.in_sinks(existing.key, request.sinks)
         if secret is None:
             return replace(result, error=_not_held(existing))
         self.delivery.check([(Recipient(request.owner, request.name, existing.key.id), request.sinks)])
-        known = replace(self.elsewhere.known_as_listed(existing.key, secret), awaits_promotion=False)
+        known = replace(elsewhere.known_as_listed(existing.key, secret), awaits_promotion=False)
         self.journal.remember([known])
         return self._deliver(request, replace(result, view=replace(existing, known=known)), secret)
 

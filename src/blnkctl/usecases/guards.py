@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from blnkctl.domain.contexts import NO_STORE
 from blnkctl.domain.errors import (
     BlnkctlError,
     Incomplete,
@@ -22,7 +23,10 @@ from blnkctl.domain.probes import ServerProfile
 from blnkctl.domain.servers import ServerUrl
 
 if TYPE_CHECKING:
+    from blnkctl.domain.generations import Generation
+    from blnkctl.domain.sinks import SinkAddress
     from blnkctl.ports import KeyServer, SecretStore
+    from blnkctl.usecases.deliver import DeliverSecret, Recipient
 
 
 def operation_lock(operation_id: str) -> str:
@@ -107,6 +111,46 @@ def refuse_too_many(store: SecretStore, count: int) -> None:
             code="too_many_for_store",
             hint="Keep them in the age store, which has no such limit: --store age",
         )
+
+
+def require_sink(
+    store: SecretStore, delivery: DeliverSecret, planned: Iterable[tuple[Recipient, Sequence[SinkAddress]]]
+) -> None:
+    """Know that each key goes where it can be read back, if that is all that keeps it.
+
+    Raises:
+        UsageError: one does not (`store_needs_sink`).
+    """
+    if store.kind != NO_STORE:
+        return
+    for recipient, addresses in planned:
+        if not any(delivery.open(address, recipient).can_be_read_back for address in addresses):
+            raise needs_a_sink(recipient)
+
+
+def require_list(store: SecretStore, generation: Generation) -> None:
+    """Know that a key whose secret did not reach its sink could be told by it, and revoked.
+
+    Raises:
+        Unsupported: before 0.12 neither can be done (`store_needs_list`).
+    """
+    if store.kind == NO_STORE and not generation.can_list:
+        raise Unsupported(
+            "Before Core 0.12 keys can be neither listed nor revoked: one that did not reach its sink could not be"
+            " found again, and there is no store. Nothing was sent.",
+            code="store_needs_list",
+            hint="Name another store with BLNKCTL_STORE: os or age.",
+        )
+
+
+def needs_a_sink(recipient: Recipient | None) -> UsageError:
+    """Return the error for a key that nothing would keep."""
+    whose = "" if recipient is None else f" of {escape_unsafe(f'{recipient.owner}/{recipient.name}')}"
+    return UsageError(
+        f"The store none keeps nothing by itself, and no sink{whose} can be read back. Nothing was sent.",
+        code="store_needs_sink",
+        hint="Give --to env-file:PATH[#VAR], or name another store with BLNKCTL_STORE: os or age.",
+    )
 
 
 def revoke_for_certain(server: KeyServer, key_id: str, owner: str) -> bool:

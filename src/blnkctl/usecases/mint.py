@@ -26,7 +26,6 @@ from blnkctl.domain.keys import ApiKey, IssuedKey, KeySpec
 from blnkctl.domain.operations import KnownKey, Operation, OperationKind, Phase
 from blnkctl.domain.secret import Secret
 from blnkctl.usecases.guards import operation_lock, revoke_for_certain, telling
-from blnkctl.usecases.sink_store import as_used_by
 
 if TYPE_CHECKING:
     from blnkctl.ports import Clock, Deferral, Journal, KeyServer, Locks, SecretStore
@@ -101,7 +100,7 @@ class MintKey:
         """
         with self.store.writing():
             operation = self._operation(order)
-            mint = replace(self, store=as_used_by(self.store, operation))
+            mint = replace(self, store=self.store.used_by(operation))
             with self.locks.hold([operation_lock(operation.id)], "this operation"):
                 sent: list[Operation] = []
 

@@ -38,7 +38,6 @@ from blnkctl.usecases.guards import (
     telling,
 )
 from blnkctl.usecases.mint import known_from
-from blnkctl.usecases.sink_store import as_used_by
 from blnkctl.usecases.successors import way_on_with
 
 if TYPE_CHECKING:
@@ -277,7 +276,7 @@ class Recover:
         store = self.stores.get(operation.store or "")
         try:
             is_here = store is not None and store.store_id == operation.store_id
-            return None if store is None or not is_here else as_used_by(store, operation)
+            return None if store is None or not is_here else store.used_by(operation)
         except (NotConfigured, StoreUnavailable):
             return None
 

@@ -19,7 +19,7 @@ from blnkctl.domain.operations import OperationKind
 from blnkctl.domain.successions import Succession, SuccessionPhase, Way
 from blnkctl.usecases.chains import FindPair, Pair, Scene, gone
 from blnkctl.usecases.deliver import Recipient
-from blnkctl.usecases.guards import key_lock, name_lock, refuse_too_many, telling
+from blnkctl.usecases.guards import key_lock, name_lock, refuse_too_many, require_sink, telling
 from blnkctl.usecases.mint import MintKey, MintOrder
 from blnkctl.usecases.revoke import HOPELESS, RevokeKeys
 from blnkctl.usecases.rotation_errors import (
@@ -39,7 +39,6 @@ from blnkctl.usecases.rotations import (
     as_revoked,
     as_superseded,
 )
-from blnkctl.usecases.sink_store import require_sink
 from blnkctl.usecases.successor_specs import SpecifySuccessor
 from blnkctl.usecases.successors import REJECTED
 from blnkctl.usecases.views import KeyView, Viewpoint

@@ -6,25 +6,24 @@ while this process lives, and put back where the new secret did not come to stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from blnkctl.domain.contexts import NO_STORE, check_keeps
 from blnkctl.domain.entries import EntryName, is_canary
-from blnkctl.domain.errors import BlnkctlError, StoreUnavailable, Unsupported, UsageError
-from blnkctl.domain.names import escape_unsafe
+from blnkctl.domain.errors import BlnkctlError, StoreUnavailable
 from blnkctl.domain.operations import Operation, Phase
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.sinks import SinkAddress, parse_sink
 from blnkctl.usecases.deliver import DeliverSecret, Recipient
+from blnkctl.usecases.guards import needs_a_sink
 from blnkctl.usecases.no_escrow import NoEscrow
 
 if TYPE_CHECKING:
-    from blnkctl.domain.generations import Generation
     from blnkctl.domain.stored_forms import StoredForm
-    from blnkctl.ports import Journal, KeyServer, SecretStore, Sink, SlowForms
+    from blnkctl.ports import Journal, KeyServer, Sink, SlowForms
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class SinkStore(NoEscrow):
             check_keeps(NO_STORE, "a secret without a sink")
         places = self._places(canary)
         if not places:
-            raise _needs_a_sink(self._recipient(canary))
+            raise needs_a_sink(self._recipient(canary))
         for place in places:
             place.sink.check()
 
@@ -207,41 +206,6 @@ class SinkStore(NoEscrow):
         return form
 
 
-def as_used_by(store: SecretStore, operation: Operation) -> SecretStore:
-    """Return a store as an operation uses it: where the entries of `none` are depends on that."""
-    return store.used_by(operation) if isinstance(store, SinkStore) else store
-
-
-def require_sink(
-    store: SecretStore, delivery: DeliverSecret, planned: Iterable[tuple[Recipient, Sequence[SinkAddress]]]
-) -> None:
-    """Know that each key goes where it can be read back, if that is all that keeps it.
-
-    Raises:
-        UsageError: one does not (`store_needs_sink`).
-    """
-    if store.kind != NO_STORE:
-        return
-    for recipient, addresses in planned:
-        if not any(delivery.open(address, recipient).can_be_read_back for address in addresses):
-            raise _needs_a_sink(recipient)
-
-
-def require_list(store: SecretStore, generation: Generation) -> None:
-    """Know that a key whose secret did not reach its sink could be told by it, and revoked.
-
-    Raises:
-        Unsupported: before 0.12 neither can be done (`store_needs_list`).
-    """
-    if store.kind == NO_STORE and not generation.can_list:
-        raise Unsupported(
-            "Before Core 0.12 keys can be neither listed nor revoked: one that did not reach its sink could not be"
-            " found again, and there is no store. Nothing was sent.",
-            code="store_needs_list",
-            hint="Name another store with BLNKCTL_STORE: os or age.",
-        )
-
-
 def _held(sink: Sink) -> Secret | None:
     try:
         return sink.read()
@@ -260,15 +224,6 @@ def _refusal(sink: Sink, secret: Secret) -> BlnkctlError | None:
     except BlnkctlError as problem:
         return problem
     return None
-
-
-def _needs_a_sink(recipient: Recipient | None) -> UsageError:
-    whose = "" if recipient is None else f" of {escape_unsafe(f'{recipient.owner}/{recipient.name}')}"
-    return UsageError(
-        f"The store none keeps nothing by itself, and no sink{whose} can be read back. Nothing was sent.",
-        code="store_needs_sink",
-        hint="Give --to env-file:PATH[#VAR], or name another store with BLNKCTL_STORE: os or age.",
-    )
 
 
 def _none_took_it(problems: Sequence[BlnkctlError]) -> StoreUnavailable:

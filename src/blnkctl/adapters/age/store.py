@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from blnkctl.adapters.age.identities import DAMAGED, Identities, identity_not_here
 from blnkctl.adapters.age.layout import Layout, Recipients, read_recipients, store_failed
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading
 from blnkctl.domain.errors import Busy, StoreUnavailable
+from blnkctl.domain.operations import Operation
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
@@ -45,6 +47,10 @@ class AgeStore:
     def store_id(self) -> str:
         """The store's random name, the same through every rekey."""
         return self._known_recipients().store_id
+
+    def used_by(self, operation: Operation) -> Self:  # noqa: ARG002
+        """Return the same store: its entries are files, whatever made them."""
+        return self
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
+from typing import Self
 
 from blnkctl.adapters.keyrings.escrow import SETTLING_SECONDS, EscrowIdentity
 from blnkctl.adapters.keyrings.failures import failed
 from blnkctl.adapters.keyrings.items import Keyring, KeyringState, item_of
 from blnkctl.domain.entries import EntryName, EscrowedKey, EscrowReading, StoreStatus
 from blnkctl.domain.errors import StoreUnavailable
+from blnkctl.domain.operations import Operation
 from blnkctl.domain.recovery import EscrowState
 from blnkctl.domain.secret import Secret
 from blnkctl.domain.servers import ServerUrl
@@ -52,6 +54,10 @@ class OsStore:
     def store_id(self) -> str:
         """The escrow's recipient: only this keyring holds its identity."""
         return self._identity.recipient
+
+    def used_by(self, operation: Operation) -> Self:  # noqa: ARG002
+        """Return the same store: its entries are items of the keyring, whatever made them."""
+        return self
 
     @contextmanager
     def writing(self) -> Iterator[None]:
